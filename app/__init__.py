@@ -1,0 +1,1 @@
+"""Candour: a federated shared care record that people can check for themselves."""

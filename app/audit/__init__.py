@@ -1,0 +1,1 @@
+"""What was disclosed, provably: entries, the tree over them, and their verification."""

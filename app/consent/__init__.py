@@ -1,0 +1,1 @@
+"""What a patient has allowed: directives, decisions and what they leave withheld."""

@@ -1,0 +1,142 @@
+"""PostgreSQL: the tables' MetaData, statements compiled once, and the pool they run on.
+
+Statements are built with SQLAlchemy Core and run on asyncpg directly: SQLAlchemy's own execution costs more per
+request than the query itself (docs/adr). Foreign exceptions become ours here, so that a lost database is a 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from app.errors import Conflict, DatabaseUnavailable
+
+metadata = sa.MetaData()
+
+APPLICATION_ROLE = "candour_app"
+"""Reads and appends; owns nothing, and cannot change the past of the audit log."""
+
+_DIALECT = PGDialect_asyncpg()
+
+GONE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+)
+"""What a missing, starting, full or read-only database raises."""
+
+OVERTAKEN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+"""Another transaction was in the way: the request may be repeated."""
+
+
+class Statement:
+    """A Core statement compiled once. ``sql`` and the order of its parameters never change afterwards."""
+
+    __slots__ = ("_defaults", "_names", "sql")
+
+    def __init__(self, clause: sa.ClauseElement) -> None:
+        compiled = clause.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+        self.sql = str(compiled)
+        names = getattr(compiled, "positiontup", None) or ()
+        self._names: tuple[str, ...] = tuple(names)
+        self._defaults: Mapping[str, Any] = dict(compiled.params)
+
+    def args(self, values: Mapping[str, Any]) -> list[Any]:
+        """Positional arguments; a parameter without a value keeps the one bound in the clause."""
+        return [values[name] if name in values else self._defaults[name] for name in self._names]
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg's base is untyped
+    """Without asyncpg's reset on release: it costs a round trip, and no request leaves session state behind."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """A pool on one database, as one role."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+
+    @classmethod
+    async def connect(cls, url: str, *, role: str | None = None, size: int = 8) -> Database:
+        """Opens at least one connection. Raises DatabaseUnavailable."""
+        settings = {"application_name": "candour", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+        if role is not None:
+            settings["role"] = role
+        with translated():
+            pool = await asyncpg.create_pool(
+                plain_url(url),
+                min_size=1,
+                max_size=size,
+                connection_class=_Connection,
+                server_settings=settings,
+                statement_cache_size=512,
+                max_inactive_connection_lifetime=0,
+                command_timeout=60,
+                timeout=5,
+            )
+        return cls(pool)
+
+    async def close(self) -> None:
+        await self.pool.close()
+
+    async def fetch(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
+        with translated():
+            return list(await self.pool.fetch(statement.sql, *statement.args(values)))
+
+    async def fetchrow(self, statement: Statement, **values: Any) -> asyncpg.Record | None:
+        with translated():
+            return await self.pool.fetchrow(statement.sql, *statement.args(values))
+
+    async def execute(self, statement: Statement, **values: Any) -> str:
+        with translated():
+            return str(await self.pool.execute(statement.sql, *statement.args(values)))
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        with translated():
+            async with self.pool.acquire() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """One transaction at READ COMMITTED, durable when the block has ended without an exception."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+
+class translated:  # noqa: N801  # reads as a clause: ``with translated():``
+    """Turns what a lost or busy database raises into the service's own errors."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, GONE):
+            raise DatabaseUnavailable from error
+        if isinstance(error, OVERTAKEN):
+            raise Conflict from error
+
+
+def plain_url(url: str) -> str:
+    """``postgresql+asyncpg://…`` and ``postgres://…`` as asyncpg wants them."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.split('+')[0].replace('postgres', 'postgresql', 1) if scheme.startswith('postgres:') else 'postgresql'}://{rest}"

@@ -1,0 +1,219 @@
+"""Every failure a caller can see, as one tree: HTTP status, R4 issue code, text safe for anyone to read.
+
+No text here or in a subclass holds an identifier of a patient, SQL or a traceback (ARCHITECTURE 3.8).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One OperationOutcome.issue: ``severity`` and ``code`` from R4's value sets, ``expression`` a FHIRPath."""
+
+    severity: str
+    code: str
+    text: str
+    expression: str | None = None
+
+
+class CandourError(Exception):
+    """The root: whatever is not one of its named children is answered as a plain 500."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    code: ClassVar[str] = "exception"
+    text: ClassVar[str] = "The service failed to answer. Nothing was released. Try again; if it persists, report it."
+
+    def __init__(self, text: str | None = None, *, expression: str | None = None) -> None:
+        super().__init__(text or self.text)
+        self.expression = expression
+
+    @property
+    def issues(self) -> Sequence[Issue]:
+        return (Issue("error", self.code, str(self), self.expression),)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+# The request cannot be understood.
+
+
+class BadRequest(CandourError):
+    status, code, text = HTTPStatus.BAD_REQUEST, "invalid", "The request cannot be understood."
+
+
+class MalformedBody(BadRequest):
+    code, text = "structure", "The body is not well-formed JSON."
+
+
+class MalformedSearch(BadRequest):
+    code, text = "value", "A search parameter has a value of the wrong form."
+
+
+class UnsupportedSearch(BadRequest):
+    code, text = "not-supported", "A search parameter is not supported here."
+
+
+class BrokenCursor(BadRequest):
+    code, text = "value", "This page link was altered or is not one of ours. Start the search again."
+
+
+class InvalidResource(CandourError):
+    """A resource that breaks R4's rules; each broken rule is an issue that names its element."""
+
+    status, code, text = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "The resource breaks the rules of FHIR R4."
+
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        super().__init__()
+        self._issues = tuple(issues)
+
+    @property
+    def issues(self) -> Sequence[Issue]:
+        return self._issues
+
+
+class BusinessRule(CandourError):
+    """Well-formed and valid, and still not acceptable here."""
+
+    status, code, text = HTTPStatus.UNPROCESSABLE_ENTITY, "business-rule", "A rule of this service forbids that."
+
+
+# Who is asking, and whether they may.
+
+
+class NotAuthenticated(CandourError):
+    status, code = HTTPStatus.UNAUTHORIZED, "login"
+    text = "A valid access token is needed. Ask the token endpoint for a new one."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+
+class NotPermitted(CandourError):
+    status, code = HTTPStatus.FORBIDDEN, "forbidden"
+    text = "The token does not permit this."
+
+
+class InsufficientScope(NotPermitted):
+    """``needed`` is a scope that would suffice, e.g. ``system/Observation.rs``."""
+
+    def __init__(self, needed: str) -> None:
+        super().__init__(f"The token's scopes do not permit this; {needed} would.")
+        self.needed = needed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.needed}"'}
+
+
+class NotTheCustodian(NotPermitted):
+    text = "A caller writes only for its own organisation."
+
+
+# What is asked for.
+
+
+class NotFound(CandourError):
+    """Also for what exists and is withheld: the two must not be told apart."""
+
+    status, code, text = HTTPStatus.NOT_FOUND, "not-found", "No such resource is known here."
+
+
+class UnknownType(NotFound):
+    text = "That is not a resource type of FHIR R4. Types are case-sensitive."
+    code = "not-supported"
+
+
+class UnknownRoute(NotFound):
+    text = "There is nothing at this address."
+
+
+class Gone(CandourError):
+    status, code, text = HTTPStatus.GONE, "deleted", "The resource was deleted."
+
+
+class ExpiredCursor(Gone):
+    code, text = "expired", "This page link has expired. Start the search again."
+
+
+class MethodNotAllowed(CandourError):
+    status, code, text = HTTPStatus.METHOD_NOT_ALLOWED, "not-supported", "This method is not offered here."
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(f"This method is not offered here; {', '.join(allowed)} {'is' if len(allowed) == 1 else 'are'}.")
+        self.allowed = tuple(allowed)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Allow": ", ".join(self.allowed)}
+
+
+class NotAcceptable(CandourError):
+    status, code = HTTPStatus.NOT_ACCEPTABLE, "not-supported"
+    text = "Only application/fhir+json (or application/json) can be answered."
+
+
+class UnsupportedMediaType(CandourError):
+    status, code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-supported"
+    text = "Send application/fhir+json (or application/json), in UTF-8."
+
+
+class TooLarge(CandourError):
+    status, code, text = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-long", "The body is larger than this service accepts."
+
+
+class TooCostly(CandourError):
+    status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "too-costly"
+    text = "Answering this would cost too much. Narrow the question."
+
+
+# State.
+
+
+class Conflict(CandourError):
+    status, code, text = HTTPStatus.CONFLICT, "conflict", "Another change was faster. Read again and repeat."
+
+
+class PreconditionFailed(CandourError):
+    status, code = HTTPStatus.PRECONDITION_FAILED, "conflict"
+    text = "The resource is not in the state that the request requires."
+
+
+class NotUnique(PreconditionFailed):
+    code, text = "multiple-matches", "The criteria match more than one resource."
+
+
+# The service itself.
+
+
+class Unavailable(CandourError):
+    """Nothing was released. The caller may repeat the request."""
+
+    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "transient"
+    text = "The service cannot answer safely at the moment; nothing was released. Try again shortly."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "2"}
+
+
+class DatabaseUnavailable(Unavailable):
+    text = "The database cannot be reached; nothing was released. Try again shortly."
+
+
+class AuditUnavailable(Unavailable):
+    text = "The access cannot be recorded, so nothing was released. Try again shortly."
+
+
+class Overloaded(Unavailable):
+    code = "throttled"
+    text = "Too many requests are waiting to be recorded; nothing was released. Try again shortly."
+
+
+class NotStarted(Exception):
+    """The service refuses to start; the text says why and what to do. Shown on the terminal, never over HTTP."""

@@ -1,0 +1,53 @@
+"""Every environment variable, typed. What security needs has no default that runs open."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.vocabulary import NHS_NUMBER_SYSTEM, OdsCode, ods_code
+
+
+class Settings(BaseSettings):
+    """Read once, in the composition root. Each field is a row of README's table."""
+
+    model_config = SettingsConfigDict(env_prefix="CANDOUR_", env_file=None, extra="ignore", frozen=True)
+
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    """PostgreSQL 14 or newer; unset: an embedded PostgreSQL 18 under CANDOUR_HOME."""
+    database_owner_url: str | None = Field(default=None, validation_alias="DATABASE_OWNER_URL")
+    """Role that owns the tables and migrates; unset: DATABASE_URL."""
+    home: Path = Path(".candour")
+    """Data directory: embedded database, keys, reject files."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    base_url: str | None = None
+    """FHIR base as callers reach it, e.g. https://node.example/fhir; unset: http://HOST:PORT/fhir."""
+    node_name: str = "candour.localhost"
+    """Names this node in audit logs, checkpoints and tokens; lower-case host name."""
+    custodians: str = ""
+    """ODS codes (comma-separated) whose records this node keeps."""
+    nhs_number_system: str = NHS_NUMBER_SYSTEM
+    """Identifier system by which one person is known to every custodian."""
+    federation_deadline_seconds: float = Field(default=3.0, gt=0, le=30)
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    max_waiting_entries: int = Field(default=4096, gt=0)
+    """Requests that may wait for their audit entry; more are answered 503."""
+    token_lifetime_seconds: int = Field(default=300, ge=30, le=300)
+    database_pool_size: int = Field(default=12, ge=2, le=200)
+    policy_file: Path | None = None
+    """Default policy by purpose; unset: the one shipped with the service."""
+    log_level: str = "INFO"
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_trailing_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else None
+
+    @property
+    def fhir_base(self) -> str:
+        return self.base_url or f"http://{self.host}:{self.port}/fhir"
+
+    @property
+    def custodian_codes(self) -> tuple[OdsCode, ...]:
+        return tuple(ods_code(code) for code in self.custodians.split(",") if code.strip())

@@ -1,0 +1,1 @@
+"""Who is asking, with what authority: SMART Backend Services tokens, clients and scopes."""

@@ -1,0 +1,38 @@
+"""Know the sources that are asked beside this node's own store, and freeze federated answers for paging."""
+
+from alembic import op
+
+revision, down_revision = "0006", "0005"
+
+
+def upgrade() -> None:
+    op.execute("""
+        CREATE TABLE source (
+            ods_code text PRIMARY KEY,
+            name text NOT NULL DEFAULT '',
+            kind text NOT NULL CHECK (kind IN ('candour', 'fhir')),
+            base_url text NOT NULL,
+            token_url text,
+            client_id text,
+            active boolean NOT NULL DEFAULT true,
+            quarantined_at timestamptz,
+            added_at timestamptz NOT NULL DEFAULT now()
+        );
+        -- A person's Patient id at a source, found by NHS number; ids there do not change.
+        CREATE TABLE source_patient (
+            ods_code text NOT NULL REFERENCES source ON DELETE CASCADE,
+            person_key bigint NOT NULL,
+            patient_id text NOT NULL,
+            seen_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (person_key, ods_code)
+        );
+        -- A federated answer, frozen so that it can be paged. The key to the payload is only in the page link.
+        CREATE UNLOGGED TABLE result_set (
+            id uuid PRIMARY KEY,
+            person_key bigint NOT NULL,
+            payload bytea NOT NULL,
+            expires_at timestamptz NOT NULL
+        );
+        CREATE INDEX result_set_expiry ON result_set (expires_at);
+        GRANT SELECT, INSERT, UPDATE, DELETE ON source, source_patient, result_set TO candour_app;
+    """)
