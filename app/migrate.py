@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from app.db import plain_url, translated
 from app.errors import NotStarted
@@ -28,6 +29,12 @@ async def migrate(owner_url: str) -> str:
                 return await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
+
+
+def execute(script: str) -> None:
+    """Runs a script of several statements in the migration's transaction (asyncpg prepares only one at a time)."""
+    raw = op.get_bind().connection.driver_connection
+    await_only(raw.execute(script))  # type: ignore[union-attr]  # the bind is always connected here
 
 
 def _upgrade(connection: sa.Connection) -> str:

@@ -4,7 +4,7 @@ Keys of patient-owned tables start with the patient, so that the schema distribu
 ``resource_home`` is the one directory from (type, id) to the patient.
 """
 
-from alembic import op
+from app.migrate import execute
 
 revision, down_revision = "0002", "0001"
 
@@ -28,7 +28,7 @@ _FACETS = """
 
 
 def upgrade() -> None:
-    op.execute("""
+    execute("""
         CREATE TABLE custodian (
             ods_code text PRIMARY KEY,
             name text NOT NULL DEFAULT ''
@@ -46,7 +46,7 @@ def upgrade() -> None:
         );
         CREATE INDEX patient_person ON patient (person_key);
     """)
-    op.execute(f"""
+    execute(f"""
         CREATE TABLE resource_home (
             resource_type text NOT NULL,
             id text NOT NULL,
@@ -73,7 +73,7 @@ def upgrade() -> None:
         CREATE INDEX resource_updated ON resource (resource_type, last_updated, id) WHERE NOT deleted;
         CREATE INDEX resource_tokens ON resource USING gin (tokens) WITH (fastupdate = on);
     """)
-    op.execute("""
+    execute("""
         CREATE TABLE index_date (
             patient_key bigint NOT NULL,
             resource_type text NOT NULL,

@@ -1,12 +1,12 @@
 """Know the sources that are asked beside this node's own store, and freeze federated answers for paging."""
 
-from alembic import op
+from app.migrate import execute
 
 revision, down_revision = "0006", "0005"
 
 
 def upgrade() -> None:
-    op.execute("""
+    execute("""
         CREATE TABLE source (
             ods_code text PRIMARY KEY,
             name text NOT NULL DEFAULT '',
