@@ -1,18 +1,18 @@
-"""Derives ``app/fhir/r4/*.xz`` from HL7's FHIR R4 (4.0.1) definitions, so that the product needs no other source.
+"""Derives ``app/fhir/r4/*.xz`` from HL7's FHIR R4 (4.0.1) definitions; the product needs no other source.
 
     python scripts/derive_definitions.py DIRECTORY [--into app/fhir/r4]
 
 DIRECTORY holds ``definitions/structuredefinitions-types.json.xz``, ``…-resources.json.xz`` and
-``valueset-expansions.json.xz`` as published in the npm package ``hl7.fhir.r4.examples`` 4.0.1 (CC0-1.0; see NOTICE).
-The same input gives the same bytes.
+``valueset-expansions.json.xz`` as published in the npm package ``hl7.fhir.r4.examples`` 4.0.1 (CC0-1.0; see
+NOTICE). The same input gives the same bytes.
 
 ``types.tsv.xz``: one line a type, in code point order: name, tab, JSON object
-``{"k": kind, "b": base type or absent, "e": [element, …]}`` with elements in the order of the StructureDefinition.
-An element is ``[name, [type, …], min, max or null, flags, [target, …], value set or null, nested type or null]``;
+``{"k": kind, "b": base type or absent, "e": [element, …]}``, elements in the StructureDefinition's order. An
+element is ``[name, [type, …], min, max or null, flags, [target, …], value set or null, nested type or null]``;
 flags is a string of ``c`` (choice), ``s`` (isSummary), ``m`` (isModifier).
 
-``codes.tsv.xz``: one line a value set of a required binding: canonical without version, tab, ``{system: [code, …]}``.
-A value set that cannot be enumerated has ``null``.
+``codes.tsv.xz``: one line a value set of a required binding: canonical without version, tab,
+``{system: [code, …]}``, or ``null`` when the value set cannot be enumerated.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def resources_in(path: Path) -> list[dict[str, Any]]:
 
 
 def structure_definitions(directory: Path) -> Iterator[dict[str, Any]]:
-    """Every type of R4 itself: no profile (SimpleQuantity, MoneyQuantity), no logical model (MetadataResource)."""
+    """Every type of R4 itself: no profile (SimpleQuantity), no logical model (MetadataResource)."""
     for name in (TYPES, RESOURCES):
         for resource in resources_in(directory / name):
             if resource["resourceType"] != "StructureDefinition":
@@ -58,7 +58,7 @@ def structure_definitions(directory: Path) -> Iterator[dict[str, Any]]:
 
 
 def types_of(structure: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The type itself, then one for every element with children, named by its path (``Observation.component``)."""
+    """The type itself, then one for every element with children, named by its path."""
     elements = structure["snapshot"]["element"]
     parents = {element["path"].rpartition(".")[0] for element in elements}
     for path in sorted(parents - {""}):

@@ -1,7 +1,8 @@
-"""What R4 4.0.1 says about its types, as look-ups: elements, cardinalities, reference targets, required codes.
+"""What R4 4.0.1 says about its types, as look-ups: elements, cardinalities, targets, required codes.
 
-Read from the tables that ``scripts/derive_definitions.py`` derives. A type is parsed when first asked for, so that a
-process pays only for the types it meets. The tables are part of the package; that reading is the only I/O here.
+Read from the tables that ``scripts/derive_definitions.py`` derives. A type is parsed when first asked for,
+so that a process pays only for the types it meets. The tables are part of the package; that reading is the
+only I/O here.
 """
 
 import json
@@ -22,9 +23,9 @@ class Element:
     """One element of a type, as its StructureDefinition's snapshot has it."""
 
     name: str
-    """Without ``[x]``: ``value``, not ``value[x]`` nor ``valueQuantity``."""
+    """Without ``[x]``: ``value``, not ``valueQuantity``."""
     types: tuple[str, ...]
-    """FHIR type names in the order of R4; ``("BackboneElement",)`` or ``("Element",)`` when ``path_type`` is set."""
+    """FHIR type names in R4's order; ``("BackboneElement",)`` or ``("Element",)`` when ``path_type`` is set."""
     targets: tuple[str, ...]
     """Resource types that a Reference may point to; empty or holding ``Resource`` means any."""
     min: int
@@ -50,7 +51,7 @@ class TypeDefinition:
     name: str
     kind: Kind
     base: str | None
-    """What it specialises: ``DomainResource``, ``Quantity`` for ``Age``; None for ``Resource`` and ``Element``."""
+    """What it specialises, ``Quantity`` for ``Age``; None for ``Resource`` and ``Element``."""
     elements: Mapping[str, Element]
     """By element name, in the order of R4. A resource's ``resourceType`` is not an element."""
 
@@ -71,8 +72,8 @@ def type_definition(name: str) -> TypeDefinition:
 def json_names(type_name: str) -> Mapping[str, tuple[Element, str]]:
     """JSON property → (element, concrete type), choices expanded: ``valueQuantity`` → (value, ``Quantity``).
 
-    For a nested element the concrete type is its path (``Observation.component``). The ``_name`` companions of
-    primitives are not listed. Raises KeyError for an unknown type.
+    For a nested element the concrete type is its path (``Observation.component``). The ``_name`` companions
+    of primitives are not listed. Raises KeyError for an unknown type.
     """
     names: dict[str, tuple[Element, str]] = {}
     for element in type_definition(type_name).elements.values():
@@ -111,7 +112,7 @@ def value_set(canonical: str) -> Mapping[str, frozenset[str]] | None:
 
 @cache
 def codes(canonical: str) -> frozenset[str] | None:
-    """The codes of a value set whatever their system, as an element of type ``code`` takes them; None as above."""
+    """A value set's codes whatever their system, as elements of type ``code`` take them; None as above."""
     table = value_set(canonical)
     return None if table is None else frozenset().union(*table.values())
 
@@ -122,7 +123,7 @@ def bound_value_sets() -> frozenset[str]:
 
 
 def unchecked_value_sets() -> frozenset[str]:
-    """Those of them that have no end (media types, UCUM) or are not published with R4 (a LOINC answer list)."""
+    """Those that have no end (media types, UCUM) or are not published with R4 (a LOINC answer list)."""
     return frozenset(canonical for canonical in _code_rows() if value_set(canonical) is None)
 
 
