@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import sqlalchemy as sa
@@ -119,6 +119,22 @@ class Database:
         """One transaction at READ COMMITTED, durable when the block has ended without an exception."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+
+class Transaction:
+    """A connection inside a transaction, with the reading interface of ``Database``."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+
+    async def fetch(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
+        return list(await self.connection.fetch(statement.sql, *statement.args(values)))
+
+
+class Fetching(Protocol):
+    """What can be read from: the pool, or an open transaction."""
+
+    async def fetch(self, statement: Statement, **values: Any) -> list[asyncpg.Record]: ...
 
 
 class translated:  # noqa: N801  # reads as a clause: ``with translated():``

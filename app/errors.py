@@ -4,7 +4,7 @@ No text here or in a subclass holds an identifier of a patient, SQL or a traceba
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -28,11 +28,19 @@ class CandourError(Exception):
 
     def __init__(self, text: str | None = None, *, expression: str | None = None) -> None:
         super().__init__(text or self.text)
-        self.expression = expression
+        self._issues: Sequence[Issue] = (Issue("error", self.code, str(self), expression),)
+        self._entry: int | None = None
 
     @property
     def issues(self) -> Sequence[Issue]:
-        return (Issue("error", self.code, str(self), self.expression),)
+        if self._entry is None:
+            return self._issues
+        return tuple(replace(issue, expression=_in_entry(self._entry, issue.expression)) for issue in self._issues)
+
+    def at_entry(self, place: int) -> None:
+        """Says which entry of a Bundle the failure is about; the innermost to know is believed."""
+        if self._entry is None:
+            self._entry = place
 
     @property
     def headers(self) -> dict[str, str]:
@@ -40,6 +48,14 @@ class CandourError(Exception):
 
 
 # The request cannot be understood.
+
+
+def _in_entry(place: int, expression: str | None) -> str:
+    """``Observation.status`` of entry 57 as ``Bundle.entry[57].resource.status``."""
+    if expression is None or expression.startswith("Bundle.entry["):
+        return expression or f"Bundle.entry[{place}]"
+    _, _, path = expression.partition(".")
+    return f"Bundle.entry[{place}].resource" + (f".{path}" if path else "")
 
 
 class BadRequest(CandourError):
@@ -70,10 +86,6 @@ class InvalidResource(CandourError):
     def __init__(self, issues: Sequence[Issue]) -> None:
         super().__init__()
         self._issues = tuple(issues)
-
-    @property
-    def issues(self) -> Sequence[Issue]:
-        return self._issues
 
 
 class BusinessRule(CandourError):

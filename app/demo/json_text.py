@@ -1,4 +1,4 @@
-"""Resources as JSON text whose decimals keep their digits: ``Decimal("6.30")`` is written ``6.30`` (R4 datatypes, decimal)."""
+"""Resources as JSON text whose decimals keep their digits: ``Decimal("6.30")`` is written ``6.30``."""
 
 import json
 import re

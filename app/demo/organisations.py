@@ -88,7 +88,7 @@ class Organisation:
 
     @property
     def reference(self) -> Resource:
-        """A literal and a logical reference at once, so that a reader without the directory knows who it is."""
+        """Literal and logical at once, so that a reader without the directory knows who it is."""
         return {
             "reference": f"Organization/{self.id}",
             "identifier": {"system": ODS_SYSTEM, "value": self.ods},
@@ -204,7 +204,7 @@ MENTAL_HEALTH_TRUST = OdsCode("RZ3")
 
 
 def directory() -> list[Resource]:
-    """Organization, Location, Practitioner and PractitionerRole of every custodian, each after what it refers to."""
+    """Organizations, Locations, Practitioners and PractitionerRoles, each after what it refers to."""
     return [
         resource
         for organisation in ORGANISATIONS.values()

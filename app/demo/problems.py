@@ -1,14 +1,13 @@
 """What ails the people of the demonstration, how often, and what it does to their record."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from app.demo.catalogue import Code, snomed
 
-Levels = MappingProxyType[str, tuple[float, float]]
+Levels = Mapping[str, tuple[float, float]]
 """The range of a measure, by its name in the catalogue, that replaces the healthy one."""
-
-_HEALTHY: Levels = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Problem:
     sex: str = "any"
     medicines: tuple[str, ...] = ()
     panels: tuple[str, ...] = ()
-    levels: Levels = _HEALTHY
+    levels: Levels = field(default_factory=dict)
     specialty: str = "300"
     sensitivity: tuple[str, ...] = ()
     """v3-ActCode information sensitivity codes; not empty means that its records are restricted."""

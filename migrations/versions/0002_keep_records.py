@@ -36,6 +36,7 @@ def upgrade() -> None:
         CREATE TABLE person (
             person_key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             nhs_number text UNIQUE,
+            birth_date text,
             consent_epoch bigint NOT NULL DEFAULT 1
         );
         CREATE TABLE patient (
@@ -58,6 +59,8 @@ def upgrade() -> None:
             resource_type text NOT NULL,
             id text NOT NULL,
             {_FACETS},
+            -- A resource in several patients' compartments has a row in each; one of them is its home.
+            home boolean NOT NULL DEFAULT true,
             tokens bigint[] NOT NULL DEFAULT '{{}}',
             PRIMARY KEY (patient_key, resource_type, id)
         ) WITH (fillfactor = 90);
@@ -70,7 +73,7 @@ def upgrade() -> None:
         );
         -- Stored uncompressed: a released record is bytes copied from storage.
         ALTER TABLE resource ALTER COLUMN content SET STORAGE EXTERNAL;
-        CREATE INDEX resource_updated ON resource (resource_type, last_updated, id) WHERE NOT deleted;
+        CREATE INDEX resource_updated ON resource (resource_type, last_updated, id) WHERE home AND NOT deleted;
         CREATE INDEX resource_tokens ON resource USING gin (tokens) WITH (fastupdate = on);
     """)
     execute("""
@@ -95,6 +98,12 @@ def upgrade() -> None:
         );
         CREATE INDEX index_string_resource ON index_string (patient_key, resource_type, id);
         CREATE INDEX index_string_type ON index_string (resource_type, parameter, left(folded, 60), id);
+        CREATE TABLE loaded_file (
+            digest bytea NOT NULL,
+            custodian text NOT NULL,
+            loaded_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (digest, custodian)
+        );
         CREATE TABLE index_quantity (
             patient_key bigint NOT NULL,
             resource_type text NOT NULL,
@@ -108,7 +117,7 @@ def upgrade() -> None:
         );
         CREATE INDEX index_quantity_resource ON index_quantity (patient_key, resource_type, id);
         GRANT SELECT, INSERT, UPDATE ON custodian, person, patient TO candour_app;
-        GRANT SELECT, INSERT ON resource_home, resource_history TO candour_app;
+        GRANT SELECT, INSERT ON resource_home, resource_history, loaded_file TO candour_app;
         GRANT SELECT, INSERT, UPDATE ON resource TO candour_app;
         GRANT UPDATE (patient_key) ON resource_home TO candour_app;
         GRANT DELETE ON resource TO candour_app;

@@ -1,0 +1,105 @@
+"""From an HTTP request to who asks and what: the bearer token, the trace, the headers that change an answer."""
+
+import os
+import re
+from functools import lru_cache
+
+from starlette.requests import Request as HttpRequest
+
+from app.asked import Asked
+from app.audit.entry import Interaction
+from app.errors import BadRequest, NotAcceptable, NotAuthenticated, TooLarge, UnsupportedMediaType
+from app.ports import Clock, TokenVerifier
+from app.vocabulary import Caller, Request
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}\Z")
+_JSON = ("application/fhir+json", "application/json", "application/*", "*/*", "json")
+
+
+class Door:
+    """What every interaction needs before a use case is called."""
+
+    def __init__(self, verifier: TokenVerifier, clock: Clock, base_url: str) -> None:
+        self._verifier = verifier
+        self._clock = clock
+        self.base_url = base_url
+
+    def asked(self, http: HttpRequest, interaction: Interaction) -> Asked:
+        """The request and its caller. Raises NotAuthenticated or NotAcceptable."""
+        caller = self._caller(http)
+        headers = http.headers
+        _acceptable(http.query_params.get("_format") or headers.get("accept", "*/*"))
+        asked = Asked(self.request(http), caller, interaction)
+        asked.prefers_representation = "return=minimal" not in headers.get("prefer", "")
+        return asked
+
+    def request(self, http: HttpRequest) -> Request:
+        scope, headers = http.scope, http.headers
+        query = scope["query_string"].decode("latin-1")
+        client = scope.get("client")
+        return Request(
+            trace_id=trace_id(headers.get("traceparent")),
+            request_id=request_id(headers.get("x-request-id")),
+            at=self._clock.now(),
+            method=scope["method"],
+            target=f"{scope['path']}?{query}" if query else scope["path"],
+            client_address=client[0] if client else "",
+            base_url=self.base_url,
+        )
+
+    def _caller(self, http: HttpRequest) -> Caller:
+        scheme, _, token = http.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise NotAuthenticated
+        return self._verifier.verify(token.strip())
+
+
+def trace_id(traceparent: str | None) -> str:
+    """The trace-id of a well-formed ``traceparent`` (W3C Trace Context, 3.2), or a new one."""
+    found = _TRACEPARENT.fullmatch(traceparent or "")
+    return found[1] if found and found[1] != "0" * 32 else os.urandom(16).hex()
+
+
+def request_id(given: str | None) -> str:
+    return given if given and _REQUEST_ID.match(given) else os.urandom(16).hex()
+
+
+@lru_cache(maxsize=256)
+def _acceptable(accept: str) -> None:
+    for part in accept.split(","):
+        media, _, parameters = part.partition(";")
+        if media.strip().lower() in _JSON and "q=0;" not in parameters + ";":
+            return
+    raise NotAcceptable
+
+
+async def json_body(http: HttpRequest, limit: int) -> bytes:
+    """The body, at most ``limit`` bytes. Raises UnsupportedMediaType or TooLarge."""
+    media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in ("application/fhir+json", "application/json"):
+        raise UnsupportedMediaType
+    return await body(http, limit)
+
+
+async def form_body(http: HttpRequest, limit: int) -> str:
+    media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/x-www-form-urlencoded":
+        raise UnsupportedMediaType("Send application/x-www-form-urlencoded.")
+    try:
+        return (await body(http, limit)).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest("The form is not UTF-8.") from error
+
+
+async def body(http: HttpRequest, limit: int) -> bytes:
+    announced = http.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge
+    pieces, size = [], 0
+    async for piece in http.stream():
+        size += len(piece)
+        if size > limit:
+            raise TooLarge
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -1,0 +1,34 @@
+"""What an integrator looks at first, without a token: /metadata, smart-configuration and the keys."""
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.api.outcome import FHIR_JSON
+from app.fhir.capability import capability_statement
+from app.smart.discovery import jwks, smart_configuration
+from app.smart.keys import KeyStore
+
+_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Cache-Control": "public, max-age=300"}
+
+
+def routes(base_url: str, keys: KeyStore) -> list[Route]:
+    token_url = base_url.rsplit("/", 1)[0] + "/oauth/token"
+    jwks_url = base_url.rsplit("/", 1)[0] + "/.well-known/jwks.json"
+    statement = capability_statement(base_url, token_url)
+    configuration = smart_configuration(issuer=base_url, token_url=token_url, jwks_url=jwks_url)
+
+    async def metadata(http: HttpRequest) -> Response:
+        return Response(statement, headers=_ANY_ORIGIN, media_type=FHIR_JSON)
+
+    async def smart(http: HttpRequest) -> Response:
+        return JSONResponse(configuration, headers=_ANY_ORIGIN)
+
+    async def public_keys(http: HttpRequest) -> Response:
+        return JSONResponse(jwks(keys), headers=_ANY_ORIGIN)
+
+    return [
+        Route("/fhir/metadata", metadata),
+        Route("/fhir/.well-known/smart-configuration", smart),
+        Route("/.well-known/jwks.json", public_keys),
+    ]

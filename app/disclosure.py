@@ -1,0 +1,610 @@
+"""THE READ: resolve, decide, gather, withhold, record, release.
+
+Every public method either returns a Release, which carries the receipt of its durable audit entries, or raises after
+the refusal has been recorded: every answered request to a patient's data leaves exactly one entry per patient
+(ARCHITECTURE 3.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.asked import Asked, Release, entry_for
+from app.audit.entry import Disclosed, Outcome, Receipt
+from app.audit.log import AuditLog
+from app.consent.decider import Decider, fingerprint
+from app.consent.decision import OPEN, TRUE, Decision
+from app.db import Database
+from app.errors import (
+    CandourError,
+    Gone,
+    InsufficientScope,
+    Issue,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    TooCostly,
+    Unavailable,
+)
+from app.fhir import bundle, manifest
+from app.fhir.compartments import in_patient_compartment
+from app.fhir.instants import instant
+from app.fhir.manifest import SourceLine, SourceState
+from app.fhir.links import with_links
+from app.fhir.query import Criterion, Ignored, ReferenceCriterion, SearchQuery
+from app.ports import AuditSink, Clock
+from app.records import reading, searching
+from app.records.cursor import CursorSeal
+from app.records.federation import Answer, Federation
+from app.records.merge import FrozenEntry, ResultSets, merged
+from app.records.reading import Found, Record, Who, Whose
+from app.records.remote import RemoteQuestion
+from app.records.searching import After, Question, Sort
+from app.smart import scopes
+from app.vocabulary import Caller, OdsCode, PatientIdentity
+
+NEVER_BY_WILDCARD = frozenset({"Consent", "AuditEvent"})
+"""Types that a caller sees only as the custodian who keeps them, whatever the scopes say."""
+
+EVERYTHING_PAGE = 1_000
+_CANDIDATES = 200
+_MOST_CANDIDATES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where answers come from, bound together once by the composition root."""
+
+    database: Database
+    decider: Decider
+    audit: AuditSink
+    log: AuditLog
+    federation: Federation
+    seal: CursorSeal
+    result_sets: ResultSets
+    clock: Clock
+    nhs_number_system: str
+    custodians: Sequence[OdsCode]
+
+
+def _accounted(method: Any) -> Any:
+    """Records a refusal or failure that the method did not record itself, then lets it go on."""
+
+    @functools.wraps(method)
+    async def answer(self: Disclosure, asked: Asked, *args: Any, **kwargs: Any) -> Release:
+        try:
+            release: Release = await method(self, asked, *args, **kwargs)
+        except CandourError as error:
+            if not asked.recorded and not isinstance(error, Unavailable):
+                await self.refuse(asked, error)
+            raise
+        except Exception as error:
+            if not asked.recorded:
+                await self.refuse(asked, CandourError(), outcome="12")
+            raise CandourError from error
+        return release
+
+    return answer
+
+
+class Disclosure:
+    """The use cases that let records leave."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._at = reading
+
+    # One record.
+
+    @_accounted
+    async def read(self, asked: Asked, resource_type: str, id: str, *, if_none_match: str | None = None) -> Release:
+        """The current version, or NotFound, or Gone. What is withheld is NotFound like what never was."""
+        found, decision = await self._visible(asked, resource_type, id)
+        record = found.record
+        if record.deleted:
+            raise Gone
+        not_modified = if_none_match is not None and _matches(if_none_match, record.etag)
+        receipts = await self._account(asked, "0", _SERVED, [_disclosed(record)], decision)
+        text = "" if not_modified else await self._as_released(asked, record, decision)
+        return Release(text, receipts, 304 if not_modified else 200, record.etag, record.last_updated)
+
+    @_accounted
+    async def vread(self, asked: Asked, resource_type: str, id: str, version: str) -> Release:
+        """One version. It must be releasable itself, and so must the current one: the stricter of both counts."""
+        found, decision = await self._visible(asked, resource_type, id)
+        record = await self._version(found.record, version)
+        if not await self._releases(asked, record, found.whose, decision):
+            raise NotFound
+        if record.deleted:
+            raise Gone
+        receipts = await self._account(asked, "0", _SERVED, [_disclosed(record)], decision)
+        return Release(record.content, receipts, 200, record.etag, record.last_updated)
+
+    @_accounted
+    async def history(self, asked: Asked, resource_type: str, id: str, *, count: int | None = None) -> Release:
+        """Every version that may be released, newest first."""
+        found, decision = await self._visible(asked, resource_type, id)
+        every = [found.record, *await reading.versions(self._at.database, found.record)]
+        shown = [one for one in every if await self._releases(asked, one, found.whose, decision)]
+        receipts = await self._account(asked, "0", _SERVED, [_disclosed(one) for one in shown[:count]], decision)
+        base = asked.request.base_url
+        entries = [_history_entry(base, one) for one in shown[:count]]
+        links = [("self", f"{base}/{resource_type}/{id}/_history")]
+        return Release(bundle.history(entries, links=links, total=len(shown)), receipts)
+
+    # Many records.
+
+    @_accounted
+    async def search(self, asked: Asked, query: SearchQuery) -> Release:
+        """A page of what matches; bound to one patient it is asked of every source that may hold something."""
+        self._may(asked, query.resource_type, "s")
+        if query.patient_scope is not None:
+            return await self._search_patient(asked, query, query.patient_scope)
+        if not await reading.client_is_active(self._at.database, asked.caller.client_id):
+            raise NotAuthenticated
+        return await self._search_everybody(asked, query, None)
+
+    @_accounted
+    async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
+        """Patient/$everything: the whole compartment from every source (R4 patient-operation-everything)."""
+        self._may(asked, "Patient", "s")
+        who = await self._who(asked, patient_id)
+        if who is None:
+            raise NotFound
+        decision = await self._decide(asked, who.identity)
+        if not decision.permitted:
+            raise NotFound
+        return await self._gather(asked, who, decision, None, min(count or EVERYTHING_PAGE, EVERYTHING_PAGE))
+
+    @_accounted
+    async def next_page(self, asked: Asked, sealed: str) -> Release:
+        """A page after the first. The link must be this caller's; the decision is made again."""
+        position = self._at.seal.open(sealed, bound_to=_binding(asked.caller))
+        if position["kind"] == "frozen":
+            return await self._frozen_page(asked, position)
+        query = SearchQuery.restore(position["query"])
+        self._may(asked, query.resource_type, "s")
+        after = _restored(position)
+        if query.patient_scope is None:
+            return await self._search_everybody(asked, query, after)
+        who = await self._who(asked, query.patient_scope)
+        if who is None:
+            raise NotFound
+        decision = await self._decide(asked, who.identity)
+        return await self._local_page(asked, who, decision, query, after, position["total"])
+
+    @_accounted
+    async def audit_events(self, asked: Asked, patient_id: str, *, count: int, before: int | None) -> Release:
+        """Who looked at a person's record: for a custodian who keeps one of it, under a scope that names AuditEvent."""
+        self._may(asked, "AuditEvent", "s")
+        who = await self._who(asked, patient_id)
+        keepers = {one.custodian for one in who.identity.local} if who else set()
+        if who is None or asked.caller.organisation not in keepers:
+            raise NotPermitted("Only a custodian of the patient's record reads its audit trail.")
+        # The reading is itself an access: recorded first, so that it stands in the trail it returns.
+        receipts = await self._account(asked, "0", "The audit trail was read.", [], None)
+        keys = [one.key for one in who.identity.local]
+        found = await self._at.log.events(keys, limit=count + 1, before=before)
+        return Release(self._audit_bundle(asked, patient_id, found, count), receipts)
+
+    # Recording, for this module and for those that answer before a use case is reached.
+
+    async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
+        """Records that the request was refused, and why, before the refusal leaves."""
+        await self._account(asked, outcome, f"Refused: {error.status.value} {error.code}. {error}", [], None)
+
+    async def _account(
+        self,
+        asked: Asked,
+        outcome: Outcome,
+        description: str,
+        resources: Sequence[Disclosed],
+        decision: Decision | None,
+        lines: Sequence[SourceLine] = (),
+    ) -> Sequence[Receipt]:
+        entry = entry_for(
+            asked, outcome, description, resources=resources, decision=decision, lines=lines, whose=asked.whose
+        )
+        receipts = await self._at.audit.record([entry])
+        asked.recorded = True
+        return receipts
+
+    # Steps.
+
+    def _may(self, asked: Asked, resource_type: str, letter: str) -> None:
+        if not scopes.permits(asked.caller.scopes, resource_type, letter):
+            raise InsufficientScope(scopes.suffices(resource_type, letter))
+
+    async def _visible(self, asked: Asked, resource_type: str, id: str) -> tuple[Found, Decision]:
+        """The record and the decision that releases its current version. Raises NotFound otherwise."""
+        self._may(asked, resource_type, "r")
+        found = await reading.read(self._at.database, resource_type, id, asked.caller.client_id)
+        if found is None:
+            if not await reading.client_is_active(self._at.database, asked.caller.client_id):
+                raise NotAuthenticated
+            raise NotFound
+        if not found.client_active:
+            raise NotAuthenticated
+        asked.whose = found.whose
+        decision = await self._decide(asked, found.whose)
+        if not await self._releases(asked, found.record, found.whose, decision):
+            raise NotFound
+        return found, decision
+
+    async def _decide(self, asked: Asked, whose: Whose | PatientIdentity | None) -> Decision:
+        if whose is None:
+            return OPEN
+        if asked.caller.purpose.is_emergency:
+            self._for_one_person(asked.caller, whose.nhs_number.digits if whose.nhs_number else None)
+        return await self._at.decider.decide(whose, asked.caller, self._at.clock.now())
+
+    def _for_one_person(self, caller: Caller, digits: str | None) -> None:
+        """Emergency access is for the one person it was asked for (consent notes, B6)."""
+        wanted = f"{self._at.nhs_number_system}|{digits}"
+        if caller.emergency is None or digits is None or caller.emergency.patient_identifier != wanted:
+            raise NotFound
+
+    async def _releases(self, asked: Asked, record: Record, whose: Whose | PatientIdentity | None, decision: Decision) -> bool:
+        """The same decision in memory; a record about several people must be releasable for each of them."""
+        if record.resource_type in NEVER_BY_WILDCARD and record.custodian != asked.caller.organisation:
+            return False
+        if whose is None and not in_patient_compartment(record.resource_type):
+            return True
+        if whose is None:
+            return record.custodian == asked.caller.organisation or not record.also_patients
+        if not decision.releases(record.facets):
+            return False
+        return not record.also_patients or await self._others_release(asked, record)
+
+    async def _others_release(self, asked: Asked, record: Record) -> bool:
+        others = await reading.whose(self._at.database, record.also_patients)
+        for key in record.also_patients:
+            if key not in others or not (await self._decide(asked, others[key])).releases(record.facets):
+                return False
+        return True
+
+    async def _version(self, current: Record, version: str) -> Record:
+        if str(current.version) == version:
+            return current
+        for one in await reading.versions(self._at.database, current):
+            if str(one.version) == version:
+                return one
+        raise NotFound
+
+    async def _who(self, asked: Asked, patient_id: str) -> Who | None:
+        who = await reading.who(self._at.database, patient_id, asked.caller.client_id)
+        if who is None:
+            if not await reading.client_is_active(self._at.database, asked.caller.client_id):
+                raise NotAuthenticated
+            return None
+        if not who.client_active:
+            raise NotAuthenticated
+        asked.whose = who.identity
+        return who
+
+    async def _search_patient(self, asked: Asked, query: SearchQuery, patient_id: str) -> Release:
+        who = await self._who(asked, patient_id)
+        decision = await self._decide(asked, who.identity) if who else None
+        if who is None or decision is None or not decision.permitted:
+            return await self._nothing(asked, query, decision)
+        return await self._gather(asked, who, decision, query, query.count)
+
+    async def _nothing(self, asked: Asked, query: SearchQuery, decision: Decision | None) -> Release:
+        """The same answer for a patient who is unknown and for one whose record is closed to this caller."""
+        refused = decision is not None
+        lines = await self._no_record_lines(asked)
+        outcome = manifest.outcome(lines, _ignored(query.ignored))
+        links = [("self", query.self_link(asked.request.base_url))]
+        text = bundle.searchset([], links=links, total=0, outcome=outcome)
+        description = "Refused by consent; answered as for an unknown patient." if refused else "No such patient."
+        receipts = await self._account(asked, "4" if refused else "0", description, [], decision)
+        return Release(text, receipts)
+
+    async def _no_record_lines(self, asked: Asked) -> list[SourceLine]:
+        expected = [(code, "") for code in self._at.custodians]
+        if asked.caller.via is None:
+            expected += [(one.ods_code, one.name) for one in await self._at.federation.sources()]
+        now = self._at.clock.now()
+        return [SourceLine(code, name, SourceState.no_record, now) for code, name in sorted(set(expected))]
+
+    async def _gather(self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None, count: int) -> Release:
+        if asked.caller.via is not None or not who.has_sources or who.identity.nhs_number is None:
+            if query is not None:
+                return await self._local_page(asked, who, decision, query, None, None)
+            return await self._federated(asked, who, decision, None, count, ask=False)
+        return await self._federated(asked, who, decision, query, count, ask=True)
+
+    async def _local_page(
+        self, asked: Asked, who: Who, decision: Decision, query: SearchQuery, after: After | None, total: int | None
+    ) -> Release:
+        """A page of this node's own records, straight from the index."""
+        if not decision.permitted:
+            return await self._nothing(asked, query, decision)
+        question = _question(query, who.identity, decision, after)
+        page = await searching.search(self._at.database, question)
+        # The in-memory check must agree with the residual; where it does not, withhold.
+        records = [row.record for row in page.rows if await self._releases(asked, row.record, who.identity, decision)]
+        total = page.total if total is None else total
+        links = [("self", query.self_link(asked.request.base_url))]
+        if page.more:
+            last = page.rows[-1]
+            links.append(("next", self._next(asked, query, After(last.key, last.record.id), total)))
+        lines = self._fresh_lines(who.identity)
+        entries = [await self._found_entry(asked, record, decision) for record in records]
+        text = bundle.searchset(
+            entries, links=links, total=total, outcome=manifest.outcome(lines, _ignored(query.ignored))
+        )
+        receipts = await self._account(asked, "0", _SERVED, [_disclosed(one) for one in records], decision, lines)
+        return Release(text, receipts)
+
+    async def _federated(
+        self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None, count: int, *, ask: bool
+    ) -> Release:
+        """Every source at once, this node's store among them; frozen when it is more than a page."""
+        asking = asyncio.create_task(self._ask(asked, who.identity, query)) if ask else None
+        try:
+            own = await self._everything_here(asked, who, decision, query)
+        except BaseException:
+            if asking is not None:
+                asking.cancel()
+            raise
+        answers = await asking if asking is not None else ()
+        lines = [*self._fresh_lines(who.identity), *(answer.line for answer in answers)]
+        frozen = merged(own, answers, decision, _sort(query) if query else None)
+        return await self._release_frozen(asked, who.identity, decision, frozen, lines, query, count)
+
+    async def _ask(self, asked: Asked, identity: PatientIdentity, query: SearchQuery | None) -> tuple[Answer, ...]:
+        question = RemoteQuestion(
+            resource_type=query.resource_type if query else None,
+            pairs=query.pairs_without_patient if query else (),
+            identity=identity,
+            nhs_number_system=self._at.nhs_number_system,
+            caller=asked.caller,
+            trace_id=asked.request.trace_id,
+            request_id=asked.request.request_id,
+        )
+        return await self._at.federation.ask(question)
+
+    async def _everything_here(
+        self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None
+    ) -> list[FrozenEntry]:
+        """All of this node's own matches: what one person has, never what the database holds."""
+        question = _question(query, who.identity, decision, None, limit=_MOST_CANDIDATES)
+        page = await searching.search(self._at.database, question)
+        if page.more:
+            raise TooCostly("More than 10,000 resources match. Narrow the question, e.g. by date.")
+        base = asked.request.base_url
+        return [
+            FrozenEntry.of_record(
+                base, row.record, row.key, content=await self._as_released(asked, row.record, decision)
+            )
+            for row in page.rows
+            if self._scoped(asked, row.record.resource_type)
+            and await self._releases(asked, row.record, who.identity, decision)
+        ]
+
+    def _scoped(self, asked: Asked, resource_type: str) -> bool:
+        return scopes.permits(asked.caller.scopes, resource_type, "r") or scopes.permits(
+            asked.caller.scopes, resource_type, "s"
+        )
+
+    async def _release_frozen(
+        self,
+        asked: Asked,
+        identity: PatientIdentity,
+        decision: Decision,
+        frozen: Sequence[FrozenEntry],
+        lines: Sequence[SourceLine],
+        query: SearchQuery | None,
+        count: int,
+    ) -> Release:
+        shown = [one for one in frozen if self._scoped(asked, one.resource_type)]
+        base = asked.request.base_url
+        link = query.self_link(base) if query else base + asked.request.target.removeprefix("/fhir")
+        links = [("self", link)]
+        outcome = manifest.outcome(lines, _ignored(query.ignored if query else ()))
+        total = len(shown) if manifest.is_complete(lines) else None
+        if len(shown) > count:
+            position = await self._at.result_sets.freeze(identity.person, shown, outcome, total)
+            position |= {"kind": "frozen", "patient": identity.asked.id, "at": count, "count": count, "self": link}
+            sealed = self._at.seal.seal(position, bound_to=_binding(asked.caller))
+            links.append(("next", f"{base}/_page?_cursor={sealed}"))
+        entries = [bundle.Entry(one.full_url, one.content) for one in shown[:count]]
+        text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
+        disclosed = [one.disclosed for one in shown[:count]]
+        receipts = await self._account(asked, "0", _SERVED, disclosed, decision, lines)
+        return Release(text, receipts)
+
+    async def _frozen_page(self, asked: Asked, position: dict[str, Any]) -> Release:
+        """A later page of a frozen answer: read back, decided again."""
+        who = await self._who(asked, position["patient"])
+        decision = await self._decide(asked, who.identity) if who else None
+        if who is None or decision is None or not decision.permitted:
+            raise NotFound
+        every, outcome, total = await self._at.result_sets.thaw(position)
+        start, count, base = position["at"], position["count"], asked.request.base_url
+        page = [
+            one
+            for one in every[start : start + count]
+            if self._scoped(asked, one.resource_type) and decision.releases(one.facets(base))
+        ]
+        links = [("self", position["self"])]
+        if len(every) > start + count:
+            sealed = self._at.seal.seal({**position, "at": start + count}, bound_to=_binding(asked.caller))
+            links.append(("next", f"{base}/_page?_cursor={sealed}"))
+        entries = [bundle.Entry(one.full_url, one.content) for one in page]
+        text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
+        receipts = await self._account(asked, "0", _SERVED, [one.disclosed for one in page], decision)
+        return Release(text, receipts)
+
+    async def _search_everybody(self, asked: Asked, query: SearchQuery, after: After | None) -> Release:
+        """A search bound to no patient: each candidate is decided under its own person's directives, page by page."""
+        chosen: list[tuple[Record, Whose | None, Decision, Any]] = []
+        more, scanned = True, 0
+        while more and len(chosen) <= query.count:
+            question = _question(query, None, None, after, limit=max(_CANDIDATES, query.count + 1))
+            page = await searching.search(self._at.database, question)
+            owners = await reading.whose(self._at.database, [row.record.patient_key for row in page.rows])
+            for row in page.rows:
+                owner = owners.get(row.record.patient_key)
+                decision = await self._decide_quietly(asked, owner)
+                if decision is not None and await self._releases(asked, row.record, owner, decision):
+                    chosen.append((row.record, owner, decision, row.key))
+            more, scanned = page.more, scanned + len(page.rows)
+            if page.rows:
+                after = After(page.rows[-1].key, page.rows[-1].record.id)
+            if scanned > _MOST_CANDIDATES:
+                raise TooCostly
+        return await self._release_everybody(asked, query, chosen)
+
+    async def _decide_quietly(self, asked: Asked, owner: Whose | None) -> Decision | None:
+        try:
+            return await self._decide(asked, owner)
+        except NotFound:
+            return None
+
+    async def _release_everybody(self, asked: Asked, query: SearchQuery, chosen: Sequence[Any]) -> Release:
+        shown = chosen[: query.count]
+        links = [("self", query.self_link(asked.request.base_url))]
+        if len(chosen) > query.count:
+            record, _, _, key = shown[-1] if shown else chosen[0]
+            if shown:
+                links.append(("next", self._next(asked, query, After(key, record.id), None)))
+        entries = [await self._found_entry(asked, record, decision) for record, _, decision, _ in shown]
+        issues = _ignored(query.ignored)
+        total = len(chosen) if len(chosen) <= query.count and "_page" not in asked.request.target else None
+        outcome = manifest.outcome((), issues) if issues else None
+        text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
+        receipts = await self._account_each(asked, shown)
+        return Release(text, receipts)
+
+    async def _account_each(self, asked: Asked, shown: Sequence[Any]) -> Sequence[Receipt]:
+        """One entry per patient of a multi-patient answer; one without a patient when there is none."""
+        per_person: dict[int | None, tuple[Whose | None, Decision | None, list[Disclosed]]] = {}
+        for record, owner, decision, _ in shown:
+            person = owner.person if owner else None
+            per_person.setdefault(person, (owner, decision, []))[2].append(_disclosed(record))
+        entries = [
+            entry_for(asked, "0", _SERVED, resources=resources, decision=decision, whose=owner)
+            for owner, decision, resources in per_person.values()
+        ] or [entry_for(asked, "0", _SERVED)]
+        receipts = await self._at.audit.record(entries)
+        asked.recorded = True
+        return receipts
+
+    def _fresh_lines(self, identity: PatientIdentity) -> list[SourceLine]:
+        now = self._at.clock.now()
+        return [
+            SourceLine(code, "", SourceState.fresh, now) for code in sorted({one.custodian for one in identity.local})
+        ]
+
+    def _next(self, asked: Asked, query: SearchQuery, after: After, total: int | None) -> str:
+        key = after.key if isinstance(after.key, str) else after.key.isoformat()
+        position = {"kind": "local", "query": query.saved(), "key": key, "id": after.id, "total": total}
+        sealed = self._at.seal.seal(position, bound_to=_binding(asked.caller))
+        return f"{asked.request.base_url}/_page?_cursor={sealed}"
+
+    async def _found_entry(self, asked: Asked, record: Record, decision: Decision) -> bundle.Entry:
+        content = await self._as_released(asked, record, decision)
+        return bundle.Entry(f"{asked.request.base_url}/{record.resource_type}/{record.id}", content)
+
+    async def _as_released(self, asked: Asked, record: Record, decision: Decision) -> str:
+        """The custodian's text; a Patient's also names the person's other local Patients (docs/adr)."""
+        if record.resource_type != "Patient" or record.patient_key == 0:
+            return record.content
+        who = await reading.who(self._at.database, record.id, asked.caller.client_id)
+        if who is None or len(who.identity.local) == 1:
+            return record.content
+        others = [one for one in who.identity.local if one.id != record.id]
+        visible = [one.id for one in others if await self._patient_visible(asked, one.id, decision)]
+        return with_links(record.content, visible)
+
+    async def _patient_visible(self, asked: Asked, patient_id: str, decision: Decision) -> bool:
+        found = await reading.read(self._at.database, "Patient", patient_id, asked.caller.client_id)
+        return found is not None and not found.record.deleted and decision.releases(found.record.facets)
+
+    def _audit_bundle(self, asked: Asked, patient_id: str, found: Sequence[Any], count: int) -> str:
+        base = asked.request.base_url
+        shown = found[:count]
+        links = [("self", f"{base}/AuditEvent?patient=Patient/{patient_id}")]
+        if len(found) > count:
+            links.append(("next", f"{base}/AuditEvent?patient=Patient/{patient_id}&_count={count}&_before={shown[-1].index}"))
+        entries = [bundle.Entry(f"{base}/AuditEvent/{one.entry_id}", one.body.decode()) for one in shown]
+        return bundle.searchset(entries, links=links, total=None, outcome=None)
+
+
+_SERVED = "Served."
+
+
+def _question(
+    query: SearchQuery | None,
+    identity: PatientIdentity | None,
+    decision: Decision | None,
+    after: After | None,
+    *,
+    limit: int | None = None,
+) -> Question:
+    """The local store's part of a question, narrowed by the decision before it is asked."""
+    criteria = query.criteria if query else ()
+    return Question(
+        resource_type=query.resource_type if query else None,
+        patients=tuple(one.key for one in identity.local) if identity else None,
+        criteria=tuple(_for_all_of(one, query, identity) for one in criteria) if query and identity else criteria,
+        residual=decision.residual if decision else TRUE,
+        sort=_sort(query) if query else Sort("_id", descending=False),
+        limit=limit or (query.count if query else EVERYTHING_PAGE),
+        after=after,
+        count=identity is not None and after is None,
+    )
+
+
+def _for_all_of(criterion: Criterion, query: SearchQuery, identity: PatientIdentity) -> Criterion:
+    """A criterion that names the patient names every local Patient of that person."""
+    if isinstance(criterion, ReferenceCriterion) and criterion in query.scope_criteria:
+        return criterion.widened(one.id for one in identity.local)
+    return criterion
+
+
+def _sort(query: SearchQuery) -> Sort:
+    return Sort(query.sort.parameter, query.sort.descending) if query.sort else Sort()
+
+
+def _restored(position: dict[str, Any]) -> After:
+    return After(datetime.fromisoformat(position["key"]), position["id"])
+
+
+def _binding(caller: Caller) -> str:
+    """What a page link is bound to: another caller, organisation or purpose cannot use it."""
+    return repr(fingerprint(caller))
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """Weak comparison (RFC 9110, 13.1.2)."""
+    candidates = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
+    return "*" in candidates or etag.removeprefix("W/") in candidates
+
+
+def _disclosed(record: Record) -> Disclosed:
+    return Disclosed(record.reference, ())
+
+
+def _ignored(ignored: Sequence[Ignored]) -> list[Issue]:
+    return [Issue("warning", "not-supported", f"{one.name} was ignored: {one.reason}") for one in ignored]
+
+
+def _history_entry(base: str, record: Record) -> bundle.Entry:
+    url = f"{record.resource_type}/{record.id}"
+    method = "DELETE" if record.deleted else ("POST" if record.version == 1 else "PUT")
+    return bundle.Entry(
+        full_url=f"{base}/{url}",
+        content=None if record.deleted else record.content,
+        method=method,
+        url=record.resource_type if method == "POST" else url,
+        status={"DELETE": "204", "POST": "201", "PUT": "200"}[method],
+        etag=record.etag,
+        last_modified=instant(record.last_updated),
+    )

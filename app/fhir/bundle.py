@@ -1,0 +1,83 @@
+"""Bundles assembled from resource texts: nothing is parsed, nothing is re-serialised (R4 bundle)."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+def quoted(text: str) -> str:
+    """``text`` as a JSON string."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a searchset or history. ``content`` is the resource's text, None for a deletion."""
+
+    full_url: str
+    content: str | None
+    mode: str = "match"
+    method: str | None = None
+    url: str = ""
+    status: str = ""
+    etag: str = ""
+    last_modified: str = ""
+
+
+def searchset(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int | None, outcome: str | None) -> str:
+    """A Bundle of type searchset. ``outcome``: the OperationOutcome that names sources and ignored parameters."""
+    texts = [
+        f'{{"fullUrl":{quoted(entry.full_url)},"resource":{entry.content},"search":{{"mode":"{entry.mode}"}}}}'
+        for entry in entries
+    ]
+    if outcome is not None:
+        texts.append(f'{{"resource":{outcome},"search":{{"mode":"outcome"}}}}')
+    return _bundle("searchset", texts, links, total)
+
+
+def history(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int) -> str:
+    """A Bundle of type history: deletions are entries without a resource (R4 http, 3.1.0.10)."""
+    return _bundle("history", [_versioned(entry) for entry in entries], links, total)
+
+
+def response(kind: str, entries: Sequence[str]) -> str:
+    """A Bundle of type ``transaction-response`` or ``batch-response``, entries in the order of the request."""
+    return _bundle(kind, entries, (), None)
+
+
+def response_entry(*, status: str, location: str = "", etag: str = "", last_modified: str = "", resource: str | None = None, outcome: str | None = None) -> str:
+    members = [f'"status":{quoted(status)}']
+    if location:
+        members.append(f'"location":{quoted(location)}')
+    if etag:
+        members.append(f'"etag":{quoted(etag)}')
+    if last_modified:
+        members.append(f'"lastModified":{quoted(last_modified)}')
+    if outcome is not None:
+        members.append(f'"outcome":{outcome}')
+    body = f'"resource":{resource},' if resource is not None else ""
+    return f'{{{body}"response":{{{",".join(members)}}}}}'
+
+
+def _versioned(entry: Entry) -> str:
+    body = f'"resource":{entry.content},' if entry.content is not None else ""
+    return (
+        f'{{"fullUrl":{quoted(entry.full_url)},{body}'
+        f'"request":{{"method":"{entry.method}","url":{quoted(entry.url)}}},'
+        f'"response":{{"status":"{entry.status}","etag":{quoted(entry.etag)},'
+        f'"lastModified":"{entry.last_modified}"}}}}'
+    )
+
+
+def _bundle(kind: str, entries: Sequence[str], links: Iterable[tuple[str, str]], total: int | None) -> str:
+    parts = [f'{{"resourceType":"Bundle","type":"{kind}"']
+    if total is not None:
+        parts.append(f',"total":{total}')
+    rendered = ",".join(f'{{"relation":"{name}","url":{quoted(url)}}}' for name, url in links)
+    if rendered:
+        parts.append(f',"link":[{rendered}]')
+    # An empty array is not allowed in FHIR JSON: no entries means no member.
+    if entries:
+        parts.append(f',"entry":[{",".join(entries)}]')
+    parts.append("}")
+    return "".join(parts)

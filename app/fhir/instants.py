@@ -1,0 +1,14 @@
+"""Instants as FHIR and HTTP write them."""
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+
+def instant(moment: datetime) -> str:
+    """``2026-11-24T10:15:30.123Z``: milliseconds, UTC (R4 instant)."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def http_date(moment: datetime) -> str:
+    """``Tue, 24 Nov 2026 10:15:30 GMT`` (RFC 9110, 5.6.7)."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -1,0 +1,156 @@
+"""The composition root: builds every implementation, gives the ASGI application. Imported by nobody but the command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import FastAPI
+
+from app.api import discovery, health, interactions, token
+from app.api.caller import Door
+from app.api.errors import answer_failures
+from app.api.interactions import UseCases
+from app.api.journal import Journal
+from app.audit.event import NodeNames
+from app.audit.log import AuditLog
+from app.consent.decider import Decider
+from app.consent.policy import load_policy
+from app.consent.register import ConsentRegister
+from app.db import Database
+from app.disclosure import Disclosure, Reading
+from app.exchange import Exchange
+from app.ports import Clock
+from app.records.cursor import CursorSeal
+from app.records.federation import Federation
+from app.records.merge import ResultSets
+from app.records.remote import Remotes
+from app.records.sources import Source, SourceRegister
+from app.settings import Settings
+from app.smart.issuer import TokenEndpoint, assertion_for
+from app.smart.keys import KeyStore
+from app.smart.verifier import Verifier
+from app.submission import Submission, Writing
+from app.vocabulary import Caller
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a running node is made of."""
+
+    settings: Settings
+    database: Database
+    log: AuditLog
+    keys: KeyStore
+    use_cases: UseCases
+    tokens: TokenEndpoint
+
+
+@asynccontextmanager
+async def services(settings: Settings, database_url: str, *, role: str | None = None) -> AsyncIterator[Services]:
+    """Connects and starts; everything is stopped in reverse order at the end."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await Database.connect(database_url, role=role, size=settings.database_pool_size)
+        stack.push_async_callback(database.close)
+        keys = KeyStore(settings.home / "keys")
+        log = await _audit_log(settings, database, clock, stack)
+        federation = await _federation(settings, database, keys, stack)
+        yield _bound(settings, database, keys, log, federation, clock)
+
+
+def create_app(node: Services) -> FastAPI:
+    """The ASGI application over these services."""
+    app = FastAPI(title="Candour", docs_url=None, redoc_url=None, openapi_url=None)
+    base = node.settings.fhir_base
+    app.router.routes.extend(health.routes(node.database, node.log))
+    app.router.routes.extend(discovery.routes(base, node.keys))
+    app.router.routes.extend(token.routes(node.tokens))
+    app.router.routes.extend(interactions.routes(node.use_cases))
+    answer_failures(app)
+    app.add_middleware(Journal)
+    return app
+
+
+def _bound(
+    settings: Settings, database: Database, keys: KeyStore, log: AuditLog, federation: Federation, clock: Clock
+) -> Services:
+    base = settings.fhir_base
+    consents = ConsentRegister(database)
+    reading = Reading(
+        database=database,
+        decider=Decider(consents, load_policy(settings.policy_file)),
+        audit=log,
+        log=log,
+        federation=federation,
+        seal=CursorSeal(keys.cursor_secret),
+        result_sets=ResultSets(database),
+        clock=clock,
+        nhs_number_system=settings.nhs_number_system,
+        custodians=settings.custodian_codes,
+    )
+    submission = Submission(Writing(database, log, consents, clock, settings.nhs_number_system))
+    use_cases = UseCases(
+        door=Door(Verifier(keys, base, base, clock), clock, base),
+        disclosure=Disclosure(reading),
+        submission=submission,
+        exchange=Exchange(submission),
+        max_body_bytes=settings.max_body_bytes,
+    )
+    tokens = TokenEndpoint(
+        database=database,
+        keystore=keys,
+        issuer_url=base,
+        token_url=token_url(settings),
+        audience=base,
+        lifetime=settings.token_lifetime_seconds,
+        clock=clock,
+    )
+    return Services(settings, database, log, keys, use_cases, tokens)
+
+
+def token_url(settings: Settings) -> str:
+    return settings.fhir_base.rsplit("/", 1)[0] + "/oauth/token"
+
+
+def node_names(settings: Settings) -> NodeNames:
+    codes = settings.custodian_codes
+    return NodeNames(
+        site_ods=codes[0] if codes else settings.node_name,
+        observer_system="urn:ietf:rfc:3986",
+        observer_value=f"urn:candour:node:{settings.node_name}",
+        base_url=settings.fhir_base,
+    )
+
+
+async def _audit_log(settings: Settings, database: Database, clock: Clock, stack: AsyncExitStack) -> AuditLog:
+    log = AuditLog(
+        database,
+        node_names(settings),
+        origin=f"{settings.node_name}/audit",
+        max_waiting=settings.max_waiting_entries,
+        clock=clock,
+    )
+    await log.start()
+    stack.push_async_callback(log.stop)
+    return log
+
+
+async def _federation(settings: Settings, database: Database, keys: KeyStore, stack: AsyncExitStack) -> Federation:
+    register = SourceRegister(database)
+
+    def assertion(source: Source, caller: Caller) -> str:
+        return assertion_for(keys, source.client_id or settings.node_name, source.token_url or "", on_behalf_of=caller)
+
+    federation = Federation(register, Remotes(register, assertion), settings.federation_deadline_seconds)
+    stack.push_async_callback(federation.close)
+    return federation
+
+

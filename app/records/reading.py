@@ -1,0 +1,244 @@
+"""Reading one record, its versions, and which person a Patient id means: one statement each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from app.db import Database, Statement
+from app.fhir.facets import Facets
+from app.records.tables import FACETS, patient, person, resource, resource_history, resource_home
+from app.vocabulary import LocalPatient, NhsNumber, OdsCode, PatientIdentity, PatientKey, PersonKey
+
+_client = sa.table("client", sa.column("client_id", sa.Text), sa.column("active", sa.Boolean))
+
+_source = sa.table("source", sa.column("ods_code", sa.Text), sa.column("active", sa.Boolean))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One version as kept: the text to release and the facets to decide by."""
+
+    resource_type: str
+    id: str
+    version: int
+    last_updated: datetime
+    deleted: bool
+    custodian: OdsCode
+    content: str
+    patient_key: PatientKey
+    also_patients: tuple[PatientKey, ...]
+    facets: Facets
+
+    @property
+    def reference(self) -> str:
+        return f"{self.resource_type}/{self.id}/_history/{self.version}"
+
+    @property
+    def etag(self) -> str:
+        return f'W/"{self.version}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The person a record is about, as of the same snapshot as the record."""
+
+    person: PersonKey
+    patient: LocalPatient
+    nhs_number: NhsNumber | None
+    consent_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record, whose it is (None: nobody's), and whether the client that asks is still registered."""
+
+    record: Record
+    whose: Whose | None
+    client_active: bool
+
+
+def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
+    return [table.c[name] for name in ("patient_key", "resource_type", "id", *FACETS)]
+
+
+_KEY = ("patient_key", "resource_type", "id")
+_STILL_ACTIVE = (
+    sa.exists(sa.select(1).where(_client.c.client_id == sa.bindparam("client_id", type_=sa.Text), _client.c.active))
+).label("client_active")
+
+_READ = Statement(
+    sa.select(
+        *columns(resource),
+        patient.c.patient_id,
+        patient.c.person_key,
+        patient.c.custodian.label("patient_custodian"),
+        person.c.nhs_number,
+        person.c.consent_epoch,
+        _STILL_ACTIVE,
+    )
+    .select_from(
+        resource_home.join(resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY)))
+        .outerjoin(patient, patient.c.patient_key == resource.c.patient_key)
+        .outerjoin(person, person.c.person_key == patient.c.person_key)
+    )
+    .where(
+        resource_home.c.resource_type == sa.bindparam("resource_type", type_=sa.Text),
+        resource_home.c.id == sa.bindparam("id", type_=sa.Text),
+    )
+)
+
+_asked = patient.alias("asked")
+
+_WHO = Statement(
+    sa.select(
+        patient.c.patient_key,
+        patient.c.patient_id,
+        patient.c.custodian,
+        person.c.person_key,
+        person.c.nhs_number,
+        person.c.consent_epoch,
+        _STILL_ACTIVE,
+        sa.exists(sa.select(1).where(_source.c.active)).label("has_sources"),
+    )
+    .join_from(patient, person, person.c.person_key == patient.c.person_key)
+    .where(
+        patient.c.person_key
+        == sa.select(_asked.c.person_key)
+        .where(_asked.c.patient_id == sa.bindparam("patient_id", type_=sa.Text))
+        .scalar_subquery()
+    )
+    .order_by(patient.c.patient_key)
+)
+
+_PERSONS = Statement(
+    sa.select(
+        patient.c.patient_key,
+        patient.c.patient_id,
+        patient.c.custodian,
+        person.c.person_key,
+        person.c.nhs_number,
+        person.c.consent_epoch,
+    )
+    .join_from(patient, person, person.c.person_key == patient.c.person_key)
+    .where(patient.c.patient_key == sa.any_(sa.bindparam("keys", type_=ARRAY(sa.BigInteger))))
+)
+
+_CLIENT_ACTIVE = Statement(sa.select(_STILL_ACTIVE))
+
+_VERSIONS = Statement(
+    sa.select(*columns(resource_history))
+    .where(*(resource_history.c[name] == sa.bindparam(name, type_=resource_history.c[name].type) for name in _KEY))
+    .order_by(resource_history.c.version.desc())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """A person found by a local Patient's id, and what else the question needs to know in the same snapshot."""
+
+    identity: PatientIdentity
+    client_active: bool
+    has_sources: bool
+
+
+async def read(database: Database, resource_type: str, id: str, client_id: str) -> Found | None:
+    row = await database.fetchrow(_READ, resource_type=resource_type, id=id, client_id=client_id)
+    if row is None:
+        return None
+    return Found(record_of(row), _whose(row), row["client_active"])
+
+
+async def versions(database: Database, record: Record) -> list[Record]:
+    """Superseded versions, newest first."""
+    rows = await database.fetch(
+        _VERSIONS, patient_key=record.patient_key, resource_type=record.resource_type, id=record.id
+    )
+    return [record_of(row) for row in rows]
+
+
+async def who(database: Database, patient_id: str, client_id: str) -> Who | None:
+    """The person of a local Patient id, with every local Patient they have here."""
+    rows = await database.fetch(_WHO, patient_id=patient_id, client_id=client_id)
+    if not rows:
+        return None
+    local = tuple(_local(row) for row in rows)
+    asked = next(one for one in local if one.id == patient_id)
+    first = rows[0]
+    identity = PatientIdentity(
+        PersonKey(first["person_key"]), asked, local, _number(first), first["consent_epoch"]
+    )
+    return Who(identity, first["client_active"], first["has_sources"])
+
+
+async def whose(database: Database, keys: Sequence[int]) -> dict[int, Whose]:
+    """Whose records these Patients' are, by patient key."""
+    rows = await database.fetch(_PERSONS, keys=sorted(set(keys)))
+    return {row["patient_key"]: Whose(PersonKey(row["person_key"]), _local(row), _number(row), row["consent_epoch"]) for row in rows}
+
+
+async def client_is_active(database: Database, client_id: str) -> bool:
+    row = await database.fetchrow(_CLIENT_ACTIVE, client_id=client_id)
+    return bool(row and row["client_active"])
+
+
+def record_of(row: asyncpg.Record) -> Record:
+    (
+        patient_key,
+        resource_type,
+        id,
+        custodian,
+        version,
+        last_updated,
+        deleted,
+        content,
+        also_patients,
+        confidentiality,
+        sensitivity,
+        codes,
+        kinds,
+        authors,
+        edges,
+        relevant_from,
+        relevant_until,
+    ) = row[:17]
+    facets = Facets(
+        resource_type=resource_type,
+        id=id,
+        custodian=custodian,
+        confidentiality=confidentiality,
+        sensitivity=frozenset(sensitivity),
+        codes=codes,
+        kinds=kinds,
+        authors=authors,
+        edges=edges,
+        relevant_from=relevant_from,
+        relevant_until=relevant_until,
+        also_patients=tuple(also_patients),
+    )
+    return Record(
+        resource_type, id, version, last_updated, deleted, custodian, content or "", patient_key, tuple(also_patients), facets
+    )
+
+
+def _whose(row: asyncpg.Record) -> Whose | None:
+    if row["person_key"] is None:
+        return None
+    return Whose(
+        PersonKey(row["person_key"]),
+        LocalPatient(PatientKey(row["patient_key"]), row["patient_id"], OdsCode(row["patient_custodian"])),
+        _number(row),
+        row["consent_epoch"],
+    )
+
+
+def _local(row: asyncpg.Record) -> LocalPatient:
+    return LocalPatient(PatientKey(row["patient_key"]), row["patient_id"], OdsCode(row["custodian"]))
+
+
+def _number(row: asyncpg.Record) -> NhsNumber | None:
+    return NhsNumber(row["nhs_number"]) if row["nhs_number"] else None

@@ -1,0 +1,254 @@
+"""Writing records: the current version with its index values, and every superseded one, inside a caller's transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+
+from app.db import Statement
+from app.errors import Conflict
+from app.fhir.facets import Facets
+from app.fhir.indexing import IndexValues
+from app.records.tables import FACETS, index_date, index_quantity, index_string, resource, resource_history, resource_home
+from app.vocabulary import NO_PATIENT, OdsCode, PatientKey
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a resource, ready to be kept. ``content`` is None for a deletion."""
+
+    resource_type: str
+    id: str
+    version: int
+    last_updated: datetime
+    custodian: OdsCode
+    content: str | None
+    patient_keys: tuple[PatientKey, ...]
+    """The compartments it is in, its home first; (0,) when in none."""
+    facets: Facets
+    index: IndexValues | None
+
+    @property
+    def home(self) -> PatientKey:
+        return self.patient_keys[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a resource at present."""
+
+    patient_key: PatientKey
+    version: int
+    last_updated: datetime
+    deleted: bool
+    custodian: OdsCode
+    content: str | None
+    also_patients: tuple[int, ...]
+
+
+def _bind(name: str, kind: Any) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=kind)
+
+
+_INSTANT = TIMESTAMP(timezone=True)
+_KEY = ("patient_key", "resource_type", "id")
+
+
+def _rows(table: sa.Table, *columns: tuple[str, Any]) -> sa.CTE:
+    """``INSERT INTO table SELECT key, unnest(column), …`` as a CTE: all index rows of one kind, in one round trip."""
+    key = [_bind(name, table.c[name].type) for name in _KEY]
+    values = [sa.func.unnest(_bind(f"{table.name}_{name}", ARRAY(kind))) for name, kind in columns]
+    return (
+        table.insert()
+        .from_select([*_KEY, *(name for name, _ in columns)], sa.select(*key, *values))
+        .cte(f"keep_{table.name}")
+    )
+
+
+def _index_ctes() -> list[sa.CTE]:
+    return [
+        _rows(index_date, ("parameter", sa.Text), ("lo", _INSTANT), ("hi", _INSTANT)),
+        _rows(index_string, ("parameter", sa.Text), ("folded", sa.Text), ("exact", sa.Text)),
+        _rows(
+            index_quantity,
+            ("parameter", sa.Text),
+            ("lo", sa.Numeric),
+            ("hi", sa.Numeric),
+            ("system", sa.Text),
+            ("code", sa.Text),
+            ("unit", sa.Text),
+        ),
+    ]
+
+
+def _insert(*, home: bool) -> Statement:
+    columns = [*_KEY, *FACETS, "tokens"]
+    values = {name: _bind(name, resource.c[name].type) for name in columns}
+    statement = resource.insert().values(**values, home=home).add_cte(*_index_ctes())
+    if home:
+        directory = resource_home.insert().values(**{name: values[name] for name in _KEY}).cte("keep_home")
+        statement = statement.add_cte(directory)
+    return Statement(statement)
+
+
+_INSERT_HOME = _insert(home=True)
+_INSERT_BESIDE = _insert(home=False)
+
+_CURRENT = Statement(
+    sa.select(
+        resource.c.patient_key,
+        resource.c.version,
+        resource.c.last_updated,
+        resource.c.deleted,
+        resource.c.custodian,
+        resource.c.content,
+        resource.c.also_patients,
+    )
+    .join_from(resource_home, resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY)))
+    .where(
+        resource_home.c.resource_type == _bind("resource_type", sa.Text),
+        resource_home.c.id == _bind("id", sa.Text),
+    )
+    .with_for_update(of=resource)
+)
+
+_KEEP_SUPERSEDED = Statement(
+    resource_history.insert().from_select(
+        [*_KEY, *FACETS],
+        sa.select(*(resource.c[name] for name in [*_KEY, *FACETS])).where(
+            *(resource.c[name] == _bind(name, resource.c[name].type) for name in _KEY)
+        ),
+    )
+)
+
+_REMOVE = [
+    Statement(table.delete().where(*(table.c[name] == _bind(name, table.c[name].type) for name in _KEY)))
+    for table in (resource, index_date, index_string, index_quantity)
+]
+
+_REPLACE = Statement(
+    resource.insert()
+    .values(**{name: _bind(name, resource.c[name].type) for name in [*_KEY, *FACETS, "tokens"]}, home=True)
+    .add_cte(*_index_ctes())
+)
+
+_BURY = Statement(
+    resource.update()
+    .where(
+        resource.c.resource_type == _bind("resource_type", sa.Text),
+        resource.c.id == _bind("id", sa.Text),
+        resource.c.patient_key == sa.any_(_bind("keys", ARRAY(sa.BigInteger))),
+    )
+    .values(
+        deleted=True,
+        content=None,
+        tokens=sa.cast(sa.literal([], ARRAY(sa.BigInteger)), ARRAY(sa.BigInteger)),
+        version=resource.c.version + 1,
+        last_updated=_bind("at", _INSTANT),
+    )
+)
+
+
+async def current(connection: asyncpg.Connection, resource_type: str, id: str) -> Kept | None:
+    """What is kept now, locked until the transaction ends; deleted ones too."""
+    row = await connection.fetchrow(_CURRENT.sql, *_CURRENT.args({"resource_type": resource_type, "id": id}))
+    if row is None:
+        return None
+    return Kept(
+        PatientKey(row["patient_key"]),
+        row["version"],
+        row["last_updated"],
+        row["deleted"],
+        OdsCode(row["custodian"]),
+        row["content"],
+        tuple(row["also_patients"]),
+    )
+
+
+async def create(connection: asyncpg.Connection, versions: Sequence[Version]) -> None:
+    """Keeps first versions, pipelined. Raises Conflict when an id has been taken meanwhile."""
+    try:
+        if len(versions) == 1:
+            await connection.execute(_INSERT_HOME.sql, *_INSERT_HOME.args(_values(versions[0], versions[0].home)))
+        elif versions:
+            rows = [_INSERT_HOME.args(_values(version, version.home)) for version in versions]
+            await connection.executemany(_INSERT_HOME.sql, rows)
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict from error
+    await _keep_beside(connection, versions)
+
+
+async def replace(connection: asyncpg.Connection, version: Version, before: Kept) -> None:
+    """Keeps a later version; the one before goes to history. ``before`` was locked by ``current``."""
+    key = {"patient_key": before.patient_key, "resource_type": version.resource_type, "id": version.id}
+    await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
+    for patient_key in (before.patient_key, *before.also_patients):
+        for statement in _REMOVE:
+            await connection.execute(statement.sql, *statement.args({**key, "patient_key": patient_key}))
+    await connection.execute(_REPLACE.sql, *_REPLACE.args(_values(version, before.patient_key)))
+    await _keep_beside(connection, [version])
+
+
+async def tombstone(connection: asyncpg.Connection, resource_type: str, id: str, before: Kept, at: datetime) -> int:
+    """Marks as deleted; gives the version of the deletion. The facets stay, to decide who may know of it."""
+    key = {"patient_key": before.patient_key, "resource_type": resource_type, "id": id}
+    await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
+    keys = [before.patient_key, *before.also_patients]
+    for statement in _REMOVE[1:]:
+        for patient_key in keys:
+            await connection.execute(statement.sql, *statement.args({**key, "patient_key": patient_key}))
+    await connection.execute(_BURY.sql, *_BURY.args({**key, "keys": keys, "at": at}))
+    return before.version + 1
+
+
+async def _keep_beside(connection: asyncpg.Connection, versions: Sequence[Version]) -> None:
+    rows = [
+        _INSERT_BESIDE.args(_values(version, patient_key))
+        for version in versions
+        for patient_key in version.patient_keys[1:]
+    ]
+    if rows:
+        await connection.executemany(_INSERT_BESIDE.sql, rows)
+
+
+def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
+    facets, index = version.facets, version.index
+    values: dict[str, Any] = {
+        "patient_key": patient_key,
+        "resource_type": version.resource_type,
+        "id": version.id,
+        "custodian": version.custodian,
+        "version": version.version,
+        "last_updated": version.last_updated,
+        "deleted": version.content is None,
+        "content": version.content,
+        "also_patients": [key for key in version.patient_keys if key != patient_key and key != NO_PATIENT],
+        "confidentiality": facets.confidentiality,
+        "sensitivity": sorted(facets.sensitivity),
+        "codes": list(facets.codes),
+        "kinds": list(facets.kinds),
+        "authors": list(facets.authors),
+        "edges": list(facets.edges),
+        "relevant_from": facets.relevant_from,
+        "relevant_until": facets.relevant_until,
+        "tokens": list(index.tokens) if index else [],
+    }
+    dates = index.dates if index else ()
+    strings = index.strings if index else ()
+    quantities = index.quantities if index else ()
+    values["index_date_parameter"] = [row.parameter for row in dates]
+    values["index_date_lo"] = [row.lo for row in dates]
+    values["index_date_hi"] = [row.hi for row in dates]
+    values["index_string_parameter"] = [row.parameter for row in strings]
+    values["index_string_folded"] = [row.folded for row in strings]
+    values["index_string_exact"] = [row.exact for row in strings]
+    for name in ("parameter", "lo", "hi", "system", "code", "unit"):
+        values[f"index_quantity_{name}"] = [getattr(row, name) or "" if name in _TEXTS else getattr(row, name) for row in quantities]
+    return values
+
+
+_TEXTS = ("system", "code", "unit")

@@ -1,0 +1,391 @@
+"""THE WRITE: validate, check custody, keep the record and its audit entry in one transaction.
+
+Either both are durable when a method returns, or neither is (ARCHITECTURE 3.3, section 4).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+from app.asked import Asked, Release, entry_for
+from app.audit.entry import Disclosed, Outcome, Receipt
+from app.audit.log import AuditLog
+from app.consent import directive
+from app.consent.labels import label
+from app.consent.register import ConsentRegister
+from app.db import Database
+from app.errors import (
+    BusinessRule,
+    CandourError,
+    InsufficientScope,
+    Issue,
+    InvalidResource,
+    NotAuthenticated,
+    NotTheCustodian,
+    PreconditionFailed,
+    Unavailable,
+)
+from app.fhir.compartments import patients_of
+from app.fhir.facets import Facets, facets_of
+from app.fhir.indexing import IndexValues, extract
+from app.fhir.instants import instant
+from app.fhir.model import second_reading
+from app.fhir.text import Parsed, parse, with_server_fields
+from app.fhir.validation import validate
+from app.identity import register as identity
+from app.identity.register import Registered
+from app.ports import Clock
+from app.records import store
+from app.records.store import Kept, Version
+from app.smart import scopes
+from app.smart.clients import client_is_active
+from app.vocabulary import NO_PATIENT, Caller, OdsCode
+
+NOT_WRITTEN_HERE = frozenset({"AuditEvent"})
+"""Types that only the service itself writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A valid resource that has not been kept yet: its text, and all that is derived from it."""
+
+    resource_type: str
+    id: str
+    text: str
+    body: dict[str, Any]
+    custodian: OdsCode
+    patients: tuple[str, ...]
+    labels: tuple[dict[str, str], ...]
+    facets: Facets
+    index: IndexValues
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write left behind: the version kept, and whose it is."""
+
+    reference: str
+    version: int
+    last_updated: datetime
+    content: str | None
+    created: bool
+    whose: Registered | None
+    changed: bool = True
+
+    @property
+    def etag(self) -> str:
+        return f'W/"{self.version}"'
+
+    @property
+    def versioned(self) -> str:
+        return f"{self.reference}/_history/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What a write needs, bound together once by the composition root."""
+
+    database: Database
+    log: AuditLog
+    consents: ConsentRegister
+    clock: Clock
+    nhs_number_system: str
+
+
+def accounted(method: Any) -> Any:
+    """Records a refused or failed write, after its transaction is gone, before the refusal leaves."""
+
+    @functools.wraps(method)
+    async def answer(self: Submission, asked: Asked, *args: Any, **kwargs: Any) -> Release:
+        try:
+            release: Release = await method(self, asked, *args, **kwargs)
+        except Unavailable:
+            raise
+        except CandourError as error:
+            await self.refuse(asked, error)
+            raise
+        except Exception as error:
+            await self.refuse(asked, CandourError(), outcome="12")
+            raise CandourError from error
+        return release
+
+    return answer
+
+
+class Submission:
+    """The use cases by which a custodian changes its own records."""
+
+    def __init__(self, writing: Writing) -> None:
+        self._at = writing
+
+    @accounted
+    async def create(self, asked: Asked, resource_type: str, body: bytes) -> Release:
+        """POST: an id of the server's choosing."""
+        self.may(asked.caller, resource_type, "c")
+        draft = self.draft(asked, resource_type, str(uuid4()), body)
+        async with self.transaction(asked.caller) as connection:
+            [written] = await self.keep_new(connection, asked, [draft])
+            receipts = await self.record(connection, asked, [written])
+        return release_of(asked, written, receipts)
+
+    @accounted
+    async def update(self, asked: Asked, resource_type: str, id: str, body: bytes, *, if_match: str | None = None, if_none_match: str | None = None) -> Release:
+        """PUT: a later version, or the first under the caller's id."""
+        self.may(asked.caller, resource_type, "u")
+        draft = self.draft(asked, resource_type, id, body, keep_id=True)
+        async with self.transaction(asked.caller) as connection:
+            written = await self.keep(connection, asked, draft, if_match=if_match, only_new=if_none_match == "*")
+            receipts = await self.record(connection, asked, [written])
+        return release_of(asked, written, receipts)
+
+    @accounted
+    async def delete(self, asked: Asked, resource_type: str, id: str, *, if_match: str | None = None) -> Release:
+        """DELETE: what was kept stays in history; a second time changes nothing."""
+        self.may(asked.caller, resource_type, "d")
+        async with self.transaction(asked.caller) as connection:
+            written = await self.remove(connection, asked, resource_type, id, if_match=if_match)
+            receipts = await self.record(connection, asked, [written] if written else [])
+        return Release("", receipts, 204, written.etag if written else None)
+
+    async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
+        """Records that the write was refused, and why."""
+        text = f"Refused: {error.status.value} {error.code}. {error}"
+        await self._at.log.record([entry_for(asked, outcome, text, whose=asked.whose)])
+        asked.recorded = True
+
+    # Steps, shared with bundles and with loading.
+
+    def may(self, caller: Caller, resource_type: str, letter: str) -> None:
+        if not scopes.permits(caller.scopes, resource_type, letter):
+            raise InsufficientScope(scopes.suffices(resource_type, letter))
+        if resource_type in NOT_WRITTEN_HERE:
+            raise BusinessRule(f"{resource_type} is written by the service alone.")
+
+    def draft(self, asked: Asked, resource_type: str, id: str, body: bytes | str, *, keep_id: bool = False) -> Draft:
+        """The body, read, validated and indexed. Raises MalformedBody, InvalidResource or BusinessRule."""
+        parsed = parse(body)
+        if keep_id and parsed.value.get("id") != id:
+            raise InvalidResource([Issue("error", "invalid", f"the body's id must be {id!r}, as in the address", f"{resource_type}.id")])
+        return self.draft_parsed(asked, resource_type, id, parsed)
+
+    def draft_parsed(self, asked: Asked, resource_type: str, id: str, parsed: Parsed) -> Draft:
+        validate(parsed.value, expected_type=resource_type)
+        second_reading(resource_type, parsed.text)
+        base, custodian = asked.request.base_url, asked.caller.organisation
+        body = {**parsed.value, "id": id}
+        facets = facets_of(body, custodian=custodian, base_url=base)
+        facets, labels = label(body, facets)
+        return Draft(
+            resource_type,
+            id,
+            parsed.text,
+            body,
+            custodian,
+            self._patients(resource_type, body, base),
+            labels,
+            facets,
+            extract(body, base),
+        )
+
+    def transaction(self, caller: Caller) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        return _authorised(self._at.database, caller)
+
+    async def keep_new(self, connection: asyncpg.Connection, asked: Asked, drafts: Sequence[Draft]) -> list[Written]:
+        """First versions of many, in one round trip a batch. Raises Conflict when an id is taken."""
+        now = self._now()
+        whose = await self._registered(connection, drafts, asked.caller.organisation)
+        versions = [_version(draft, whose, 1, now) for draft in drafts]
+        await store.create(connection, versions)
+        written = [
+            Written(f"{one.resource_type}/{one.id}", 1, now, one.content, True, _owner(draft, whose))
+            for one, draft in zip(versions, drafts, strict=True)
+        ]
+        for draft, one in zip(drafts, written, strict=True):
+            await self._told(connection, draft, one)
+        asked.whose = _one_person(written)
+        return written
+
+    async def keep(
+        self, connection: asyncpg.Connection, asked: Asked, draft: Draft, *, if_match: str | None = None, only_new: bool = False
+    ) -> Written:
+        """The next version of one resource; none when the text says nothing new."""
+        before = await store.current(connection, draft.resource_type, draft.id)
+        if before is None:
+            if if_match is not None:
+                raise PreconditionFailed
+            return (await self.keep_new(connection, asked, [draft]))[0]
+        _only_the_custodian(before, draft.custodian)
+        if only_new and not before.deleted:
+            raise PreconditionFailed
+        _in_the_state(before, if_match)
+        whose = await self._registered(connection, [draft], draft.custodian)
+        owner = _owner(draft, whose)
+        asked.whose = owner
+        if _says_the_same(draft, before):
+            return Written(_reference(draft), before.version, before.last_updated, before.content, False, owner, changed=False)
+        version = _version(draft, whose, before.version + 1, self._now(before.last_updated))
+        if version.home != before.patient_key:
+            raise BusinessRule("A resource stays in the record of the patient it was first written for.")
+        await store.replace(connection, version, before)
+        written = Written(_reference(draft), version.version, version.last_updated, version.content, before.deleted, owner)
+        await self._told(connection, draft, written)
+        return written
+
+    async def remove(
+        self, connection: asyncpg.Connection, asked: Asked, resource_type: str, id: str, *, if_match: str | None = None
+    ) -> Written | None:
+        before = await store.current(connection, resource_type, id)
+        if before is None:
+            return None
+        _only_the_custodian(before, asked.caller.organisation)
+        _in_the_state(before, if_match)
+        owner = await identity.by_key(connection, before.patient_key)
+        asked.whose = owner
+        if before.deleted:
+            return None
+        version = await store.tombstone(connection, resource_type, id, before, self._now(before.last_updated))
+        if resource_type == "Consent" and owner is not None:
+            await self._at.consents.register(connection, owner.patient.key, owner.person, id, version, None)
+        return Written(f"{resource_type}/{id}", version, before.last_updated, None, False, owner)
+
+    async def _registered(self, connection: asyncpg.Connection, drafts: Sequence[Draft], custodian: OdsCode) -> dict[str, Registered]:
+        """The local Patients that the drafts belong to; a Patient among them is joined to its person."""
+        whose = await identity.patients(connection, (id for draft in drafts for id in draft.patients), custodian)
+        for registered in whose.values():
+            if registered.patient.custodian != custodian:
+                raise NotTheCustodian("It refers to a Patient that is not one of your organisation's own.")
+        for draft in drafts:
+            if draft.resource_type == "Patient":
+                number = identity.verified_nhs_number(draft.body, self._at.nhs_number_system)
+                own = whose[draft.id]
+                person = await identity.identify(connection, own, number, draft.body.get("birthDate"))
+                whose[draft.id] = replace(own, person=person, nhs_number=number)
+        return whose
+
+    def _patients(self, resource_type: str, body: dict[str, Any], base: str) -> tuple[str, ...]:
+        membership = patients_of(body, base)
+        if membership.unresolved:
+            raise BusinessRule(
+                "It refers to a patient in a way that does not tell whose record it belongs to. "
+                "Refer to one of your own Patients, as Patient/[id].",
+                expression=resource_type,
+            )
+        return membership.patients
+
+    async def _told(self, connection: asyncpg.Connection, draft: Draft, written: Written) -> None:
+        """A Consent becomes a directive in the transaction that keeps it."""
+        if draft.resource_type != "Consent":
+            return
+        if written.whose is None:
+            raise BusinessRule("A Consent must name its patient.", expression="Consent.patient")
+        normalised = directive.normalise(draft.body, version=written.version, server_time=written.last_updated)
+        await self._at.consents.register(
+            connection, written.whose.patient.key, written.whose.person, draft.id, written.version, normalised
+        )
+
+    async def record(self, connection: asyncpg.Connection, asked: Asked, written: Sequence[Written]) -> Sequence[Receipt]:
+        """One entry per person whose record was written; last, because it takes the log's lock until commit."""
+        per_person: dict[int | None, list[Written]] = {}
+        for one in written:
+            per_person.setdefault(one.whose.person if one.whose else None, []).append(one)
+        entries = [
+            entry_for(
+                asked,
+                "0",
+                _description(group),
+                resources=[Disclosed(one.versioned, ()) for one in group],
+                whose=group[0].whose,
+            )
+            for group in per_person.values()
+        ] or [entry_for(asked, "0", "Nothing was there to change.", whose=asked.whose)]
+        receipts = await self._at.log.append(connection, entries)
+        asked.recorded = True
+        return receipts
+
+    def _now(self, after: datetime | None = None) -> datetime:
+        """The present, to the millisecond, and later than the version before."""
+        now = self._at.clock.now()
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        return now if after is None or now > after else after + timedelta(milliseconds=1)
+
+
+@asynccontextmanager
+async def _authorised(database: Database, caller: Caller) -> AsyncIterator[asyncpg.Connection]:
+    """One transaction of a client that is still registered."""
+    async with database.transaction() as connection:
+        if not await client_is_active(connection, caller.client_id):
+            raise NotAuthenticated
+        yield connection
+
+
+def _version(draft: Draft, whose: dict[str, Registered], number: int, at: datetime) -> Version:
+    keys = tuple(whose[id].patient.key for id in draft.patients) or (NO_PATIENT,)
+    return Version(
+        draft.resource_type,
+        draft.id,
+        number,
+        at,
+        draft.custodian,
+        _content(draft, number, at),
+        keys,
+        draft.facets,
+        draft.index,
+    )
+
+
+def _content(draft: Draft, number: int, at: datetime) -> str:
+    return with_server_fields(
+        draft.text, id=draft.id, version_id=str(number), last_updated=instant(at), security=draft.labels
+    )
+
+
+def _says_the_same(draft: Draft, before: Kept) -> bool:
+    """Whether the text is the kept one but for what the server itself writes."""
+    return not before.deleted and _content(draft, before.version, before.last_updated) == before.content
+
+
+def _owner(draft: Draft, whose: dict[str, Registered]) -> Registered | None:
+    return whose[draft.patients[0]] if draft.patients else None
+
+
+def _reference(draft: Draft) -> str:
+    return f"{draft.resource_type}/{draft.id}"
+
+
+def _one_person(written: Sequence[Written]) -> Registered | None:
+    persons = {one.whose.person: one.whose for one in written if one.whose}
+    return next(iter(persons.values())) if len(persons) == 1 else None
+
+
+def _only_the_custodian(before: Kept, organisation: OdsCode) -> None:
+    if before.custodian != organisation:
+        raise NotTheCustodian
+
+
+def _in_the_state(before: Kept, if_match: str | None) -> None:
+    """If-Match names the version that the caller has seen (R4 http, 3.1.0.5)."""
+    if if_match is not None and if_match.strip().removeprefix("W/") != f'"{before.version}"':
+        raise PreconditionFailed
+
+
+def _description(written: Sequence[Written]) -> str:
+    return "Kept." if any(one.changed for one in written) else "Nothing new was said; no new version."
+
+
+def release_of(asked: Asked, written: Written, receipts: Sequence[Receipt]) -> Release:
+    return Release(
+        written.content or "",
+        receipts,
+        201 if written.created else 200,
+        written.etag,
+        written.last_updated,
+        f"{asked.request.base_url}/{written.versioned}",
+    )
