@@ -24,7 +24,7 @@ from app.fhir.instants import instant
 from app.fhir.keys import key64
 from app.fhir.text import Parsed, array_item_spans, member_spans, parse, replace_references
 from app.fhir.query import parse_search
-from app.records.matching import matching_ids
+from app.records.matching import homes, matching_ids
 from app.submission import Draft, Submission, Written, accounted, release_of
 
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2}
@@ -62,17 +62,23 @@ class Exchange:
     async def transaction(self, asked: Asked, parsed: Parsed) -> Release:
         """All or nothing, in the order DELETE, POST, PUT; the answer keeps the order of the request."""
         steps = steps_of(parsed, asked.request.base_url)
-        _refuse_overlaps(steps)
         for step in steps:
             with _named(step.place):
                 self._may(asked, step)
         async with self._submission.transaction(asked.caller) as connection:
-            steps = [await self._matched(connection, asked, step) for step in steps]
-            rewritten = await self._rewritten(connection, asked, parsed, steps)
-            written = await self._carry_out(connection, asked, steps, rewritten)
+            steps, written = await self.keep(connection, asked, parsed, steps)
             receipts = await self._submission.record(connection, asked, [one for one in written.values() if one])
         entries = [_response(asked, step, written.get(step.place)) for step in steps]
         return Release(bundle.response("transaction-response", entries), receipts)
+
+    async def keep(
+        self, connection: asyncpg.Connection, asked: Asked, parsed: Parsed, steps: Sequence[Step]
+    ) -> tuple[list[Step], dict[int, Written | None]]:
+        """Carries out all steps in the open transaction; gives them as matched, and what each left behind."""
+        _refuse_overlaps(steps)
+        matched = [await self._matched(connection, asked, step) for step in steps]
+        mapping = await self._rewritten(connection, asked, parsed, matched)
+        return matched, await self._carry_out(connection, asked, matched, mapping)
 
     @accounted
     async def create_if_none_exist(self, asked: Asked, resource_type: str, body: bytes, criteria: str) -> Release:
@@ -91,9 +97,21 @@ class Exchange:
         letter = {"POST": "c", "PUT": "u", "DELETE": "d"}[step.method]
         self._submission.may(asked.caller, step.resource_type, letter)
 
+    async def known(self, connection: asyncpg.Connection, asked: Asked, steps: Sequence[Step]) -> list[Step]:
+        """For loading: what is kept under its id already is updated, or left alone when another custodian keeps it."""
+        kept = await homes(connection, [(step.resource_type, step.id) for step in steps])
+        return [
+            step
+            if step.reference not in kept
+            else replace(step, existing=True)
+            if kept[step.reference] != asked.caller.organisation
+            else replace(step, method="PUT", if_none_exist=None)
+            for step in steps
+        ]
+
     async def _matched(self, connection: asyncpg.Connection, asked: Asked, step: Step) -> Step:
         """A conditional create that finds its resource here writes nothing and means that resource."""
-        if step.if_none_exist is None:
+        if step.if_none_exist is None or step.existing:
             return step
         with _named(step.place):
             found = await self.existing(connection, asked, step.resource_type, step.if_none_exist)
@@ -256,6 +274,28 @@ def _step(place: int, value: Any, text: str, base_url: str) -> Step:
             request.get("ifNoneExist"),
             request.get("ifMatch"),
         )
+
+
+def loadable_steps(parsed: Parsed, base_url: str) -> list[Step]:
+    """The entries of any Bundle as writes under the ids the resources already have, for loading from files.
+
+    A POST keeps its resource's id, so that loading the same file twice finds what the first time left.
+    """
+    steps = []
+    for place, (value, text) in enumerate(_entries(parsed)):
+        with _named(place):
+            spans = member_spans(text)
+            resource = value.get("resource") if isinstance(value, dict) else None
+            if not isinstance(resource, dict) or "resource" not in spans:
+                raise BadRequest("resource is needed.")
+            resource_type, id = str(resource.get("resourceType")), str(resource.get("id") or uuid4())
+            if resource_type not in RESOURCE_TYPES or not _INSTANCE.match(f"{resource_type}/{id}"):
+                raise BadRequest("the resource's type or id is not one of FHIR R4.")
+            request = value.get("request") or {}
+            body = text[slice(*spans["resource"])]
+            criteria = request.get("ifNoneExist")
+            steps.append(Step(place, "POST", resource_type, id, value.get("fullUrl"), body, criteria, None))
+    return steps
 
 
 def _address(method: str, url: str) -> tuple[str, str]:

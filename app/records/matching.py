@@ -1,5 +1,7 @@
 """Which resources criteria of a conditional write mean: only what the writer may know of."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from app.consent.decision import TRUE
@@ -26,3 +28,18 @@ async def matching_ids(connection: asyncpg.Connection, query: SearchQuery, organ
         for row in page.rows
         if row.record.custodian == organisation or row.record.patient_key == NO_PATIENT
     ]
+
+
+async def homes(connection: asyncpg.Connection, addresses: Sequence[tuple[str, str]]) -> dict[str, OdsCode]:
+    """Which of these (type, id) are kept here, and whose they are, by reference."""
+    rows = await connection.fetch(
+        """
+        SELECT resource_type, id, custodian
+        FROM unnest($1::text[], $2::text[]) AS asked (resource_type, id)
+        JOIN resource_home USING (resource_type, id)
+        JOIN resource USING (patient_key, resource_type, id)
+        """,
+        [resource_type for resource_type, _ in addresses],
+        [id for _, id in addresses],
+    )
+    return {f"{row['resource_type']}/{row['id']}": OdsCode(row["custodian"]) for row in rows}
