@@ -1,0 +1,57 @@
+"""Index keys: what a search looks up, as one 64-bit integer.
+
+A key is the first 8 bytes, big-endian and signed, of SHA-256 over its parts in UTF-8 joined by U+001F (the
+unit separator, which no FHIR code, URI or id may hold). PostgreSQL computes the same value with ``SQL_KEY64``.
+The mapping is a lasting format: rows written under it are searched under it for ever.
+
+That any two of a billion keys are equal has a chance of 3 %. To show, it would have to be the very key asked
+for, in a record of the same type.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+
+SEPARATOR = "\x1f"
+
+SQL_KEY64 = (
+    "('x' || encode(substr(sha256(convert_to(array_to_string({parts}::text[], chr(31)), 'UTF8')), 1, 8),"
+    " 'hex'))::bit(64)::bigint"
+)
+"""With ``parts`` filled in by ``ARRAY['code','c','718-7']``, the SQL for ``key64("code", "c", "718-7")``."""
+
+
+def fresh_key64(*parts: str) -> int:
+    """``key64`` without the cache: for parts that hardly come twice, such as identifiers and ids."""
+    return int.from_bytes(sha256(SEPARATOR.join(parts).encode()).digest()[:8], "big", signed=True)
+
+
+@lru_cache(maxsize=16_384)
+def key64(*parts: str) -> int:
+    """The key of ``parts``, in ``-2**63 <= key < 2**63``. Raises UnicodeEncodeError on a lone surrogate."""
+    return fresh_key64(*parts)
+
+
+@lru_cache(maxsize=16_384)
+def token_keys(parameter: str, system: str | None, code: str | None) -> tuple[int, ...]:
+    """Under which a token is found (R4 search, token).
+
+    ===============  ==================================  =================
+    asked            key                                 kept when
+    ===============  ==================================  =================
+    ``sys|code``     ``(param, "s|c", system, code)``    both are there
+    ``code``         ``(param, "c", code)``              a code is there
+    ``sys|``         ``(param, "s|", system)``           a system is there
+    ``|code``        ``(param, "|c", code)``             no system is there
+    ===============  ==================================  =================
+    """
+    return fresh_token_keys(parameter, system, code)
+
+
+def fresh_token_keys(parameter: str, system: str | None, code: str | None) -> tuple[int, ...]:
+    """``token_keys`` without the cache."""
+    if not system:
+        return (fresh_key64(parameter, "|c", code), fresh_key64(parameter, "c", code)) if code else ()
+    by_system = key64(parameter, "s|", system)
+    if not code:
+        return (by_system,)
+    return by_system, fresh_key64(parameter, "s|c", system, code), fresh_key64(parameter, "c", code)
