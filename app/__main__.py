@@ -62,16 +62,22 @@ def migrate() -> None:
 
 @app.command()
 def load(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders: Bundles, NDJSON, resources; .gz .bz2 .xz too.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files or folders: Bundles, NDJSON, resources; .gz .bz2 .xz too.")
+    ],
     custodian: Annotated[str, typer.Option(help="ODS code of the organisation whose records these are.")],
-    rejects: Annotated[Path | None, typer.Option(help="Where what cannot be loaded goes; default: CANDOUR_HOME/rejects.")] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Where what cannot be loaded goes; default: CANDOUR_HOME/rejects.")
+    ] = None,
 ) -> None:
     """Load records into this node's store. May be stopped and repeated: what is there already is left alone."""
     from app import loading
 
     settings = Settings()
     with opened(settings) as database:
-        summary = loading.load(settings, database, paths, ods_code(custodian), rejects or settings.home / "rejects")
+        summary = loading.load(
+            settings, database, paths, ods_code(custodian), rejects or settings.home / "rejects"
+        )
     out.print(summary.sentence)
     if summary.rejected:
         raise typer.Exit(1)
@@ -93,10 +99,14 @@ def verify() -> None:
 def token(
     client: Annotated[str, typer.Option(help="Client id, as registered with `candour client add`.")],
     purpose: Annotated[PurposeOfUse, typer.Option(help="Purpose of use.")] = PurposeOfUse.TREAT,
-    scope: Annotated[str | None, typer.Option(help="Scopes, separated by spaces; default: all the client has.")] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="Scopes, separated by spaces; default: all the client has.")
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Emergency access: why, in words.")] = None,
     reason_code: Annotated[str, typer.Option(help="Emergency access: coded reason.")] = "ETREAT",
-    patient: Annotated[str | None, typer.Option(help="Emergency access: NHS number of the one person.")] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Emergency access: NHS number of the one person.")
+    ] = None,
 ) -> None:
     """Print a short-lived access token for trying things by hand."""
     settings = Settings()
@@ -104,7 +114,9 @@ def token(
     if reason is not None or patient is not None:
         if not reason or not patient:
             raise typer.BadParameter("emergency access needs both --reason and --patient")
-        emergency = EmergencyReason(f"{settings.nhs_number_system}|{patient.replace(' ', '')}", reason_code, reason)
+        emergency = EmergencyReason(
+            f"{settings.nhs_number_system}|{patient.replace(' ', '')}", reason_code, reason
+        )
     with opened(settings) as database:
         print(asyncio.run(_minted(settings, database, client, purpose, scope, emergency)))
 
@@ -115,7 +127,7 @@ def health(url: Annotated[str, typer.Option(help="Where the service listens.")] 
     import urllib.request
 
     settings = Settings()
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # read, not bound
     try:
         with urllib.request.urlopen(url or f"http://{host}:{settings.port}/readyz", timeout=3) as response:  # noqa: S310
             raise typer.Exit(0 if response.status == 200 else 1)
@@ -130,11 +142,17 @@ def add_client(
     organisation: Annotated[str, typer.Option(help="ODS code on whose behalf it asks.")],
     jwks: Annotated[Path | None, typer.Option(help="File with its public keys (JWKS).")] = None,
     scope: Annotated[str, typer.Option(help="Scopes it may be granted.")] = "system/*.rs",
-    purpose: Annotated[list[PurposeOfUse] | None, typer.Option(help="Purposes it may state; repeat for more.")] = None,
+    purpose: Annotated[
+        list[PurposeOfUse] | None, typer.Option(help="Purposes it may state; repeat for more.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name shown to citizens in their access log.")] = "",
     organisation_name: Annotated[str, typer.Option(help="Name of its organisation.")] = "",
-    node: Annotated[bool, typer.Option("--node", help="Another Candour node, which passes on its callers' questions.")] = False,
-    emergency: Annotated[bool, typer.Option("--emergency", help="May ask for emergency access (ETREAT, BTG).")] = False,
+    node: Annotated[
+        bool, typer.Option("--node", help="Another Candour node, which passes on its callers' questions.")
+    ] = False,
+    emergency: Annotated[
+        bool, typer.Option("--emergency", help="May ask for emergency access (ETREAT, BTG).")
+    ] = False,
 ) -> None:
     """Register a client, or change it."""
     keys = json.loads(jwks.read_text()) if jwks else None
@@ -163,7 +181,9 @@ def list_clients() -> None:
     async def show(database: Database) -> None:
         for client in await ClientRegister(database).list():
             state = "" if client.active else " (deactivated)"
-            out.print(f"{client.client_id}  {client.kind}  {client.organisation}  {' '.join(client.scopes)}{state}")
+            out.print(
+                f"{client.client_id}  {client.kind}  {client.organisation}  {' '.join(client.scopes)}{state}"
+            )
 
     _administer(show)
 
@@ -181,16 +201,27 @@ def add_source(
     url: Annotated[str, typer.Argument(help="FHIR base of the source.")],
     kind: Annotated[str, typer.Option(help="candour (another node) or fhir (any R4 server).")] = "candour",
     name: Annotated[str, typer.Option(help="Name shown in answers.")] = "",
-    token_endpoint: Annotated[str | None, typer.Option(help="Its token endpoint; default for candour: beside its base.")] = None,
-    client_id: Annotated[str | None, typer.Option(help="Our client id there; default: CANDOUR_NODE_NAME.")] = None,
+    token_endpoint: Annotated[
+        str | None, typer.Option(help="Its token endpoint; default for candour: beside its base.")
+    ] = None,
+    client_id: Annotated[
+        str | None, typer.Option(help="Our client id there; default: CANDOUR_NODE_NAME.")
+    ] = None,
 ) -> None:
     """Register a source that may hold something about our patients, or change it."""
     settings = Settings()
-    endpoint = token_endpoint or (url.rstrip("/").rsplit("/", 1)[0] + "/oauth/token" if kind == "candour" else None)
+    endpoint = token_endpoint or (
+        url.rstrip("/").rsplit("/", 1)[0] + "/oauth/token" if kind == "candour" else None
+    )
 
     async def register(database: Database) -> None:
         await SourceRegister(database).add(
-            ods_code(ods), url, kind=kind, name=name, token_url=endpoint, client_id=client_id or settings.node_name
+            ods_code(ods),
+            url,
+            kind=kind,
+            name=name,
+            token_url=endpoint,
+            client_id=client_id or settings.node_name,
         )
 
     _administer(register)
@@ -244,7 +275,14 @@ async def _verified(database: Opened) -> Any:
         await connection.close()
 
 
-async def _minted(settings: Settings, opened_database: Opened, client: str, purpose: PurposeOfUse, scope: str | None, emergency: EmergencyReason | None) -> str:
+async def _minted(
+    settings: Settings,
+    opened_database: Opened,
+    client: str,
+    purpose: PurposeOfUse,
+    scope: str | None,
+    emergency: EmergencyReason | None,
+) -> str:
     database = await Database.connect(opened_database.owner_url, size=2)
     try:
         return await mint(

@@ -12,7 +12,6 @@ from app.fhir.manifest import SourceLine
 from app.vocabulary import Caller, LocalPatient, NhsNumber, PatientIdentity, PersonKey, Request
 
 
-
 class Whose(Protocol):
     """The person a record is about, as of one snapshot of the database."""
 

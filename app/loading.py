@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -61,11 +60,15 @@ class Summary:
         return text + "."
 
 
-def load(settings: Settings, database: Opened, paths: Sequence[Path], custodian: OdsCode, rejects: Path) -> Summary:
+def load(
+    settings: Settings, database: Opened, paths: Sequence[Path], custodian: OdsCode, rejects: Path
+) -> Summary:
     """Loads every file under ``paths`` as ``custodian``'s. A second run leaves alone what is there."""
     files = ordered(find(paths))
     if not files:
-        raise MalformedBody(f"nothing to load: no file ending in {', '.join(_KINDS)} (.gz, .bz2, .xz) is there")
+        raise MalformedBody(
+            f"nothing to load: no file ending in {', '.join(_KINDS)} (.gz, .bz2, .xz) is there"
+        )
     return uvloop.run(_load(settings, database, files, custodian, rejects))
 
 
@@ -98,10 +101,18 @@ def _loadable(path: Path) -> bool:
     return name.endswith(_KINDS)
 
 
-async def _load(settings: Settings, database: Opened, groups: list[list[Path]], custodian: OdsCode, rejects: Path) -> Summary:
+async def _load(
+    settings: Settings, database: Opened, groups: list[list[Path]], custodian: OdsCode, rejects: Path
+) -> Summary:
     async with services(settings, database.url, role=database.role) as node:
         with _progress() as progress:
-            loader = Loader(node, custodian, rejects, progress, sum(file.stat().st_size for group in groups for file in group))
+            loader = Loader(
+                node,
+                custodian,
+                rejects,
+                progress,
+                sum(file.stat().st_size for group in groups for file in group),
+            )
             for group in groups:
                 await loader.files(group)
         return loader.summary
@@ -141,22 +152,25 @@ class Loader:
 
     def __post_init__(self) -> None:
         self._started = asyncio.get_running_loop().time()
-        self._task = self.progress.add_task(f"Loading for {self.custodian}", total=self.size, resources=0, rate=0.0)
+        self._task = self.progress.add_task(
+            f"Loading for {self.custodian}", total=self.size, resources=0, rate=0.0
+        )
 
     async def files(self, group: Sequence[Path]) -> None:
         gate = asyncio.Semaphore(_AT_ONCE)
+        sizes = {file: file.stat().st_size for file in group}
 
         async def one(file: Path) -> None:
             async with gate:
                 await self._file(file)
-                self._advance(file.stat().st_size)
+                self._advance(sizes[file])
 
         async with asyncio.TaskGroup() as tasks:
             for file in group:
                 tasks.create_task(one(file))
 
     async def _file(self, file: Path) -> None:
-        stored = file.read_bytes()
+        stored = await asyncio.to_thread(file.read_bytes)
         digest = hashlib.sha256(stored).digest()
         if await self._loaded(digest):
             self.summary.already += 1
@@ -185,7 +199,12 @@ class Loader:
             self._reject(file, item.place, _reason(error), item.parsed.text)
             return False
         singles = [_Item(f"{item.place} entry {step.place}", parse(step.text)) for step in steps if step.text]
-        return all([await self._singles(file, singles[start : start + _BATCH]) for start in range(0, len(singles), _BATCH)])
+        return all(
+            [
+                await self._singles(file, singles[start : start + _BATCH])
+                for start in range(0, len(singles), _BATCH)
+            ]
+        )
 
     async def _singles(self, file: Path, items: Sequence[_Item]) -> bool:
         """A batch of resources in one transaction; one by one when the batch cannot be kept as a whole."""
@@ -267,7 +286,9 @@ class Loader:
         """One line in the file's reject file; it may hold a patient's data, so only its owner reads it."""
         self.rejects.mkdir(parents=True, exist_ok=True)
         target = self.rejects / f"{file.name}.rejects.ndjson"
-        line = json.dumps({"file": str(file), "place": place, "reason": reason, "resource": text}, ensure_ascii=False)
+        line = json.dumps(
+            {"file": str(file), "place": place, "reason": reason, "resource": text}, ensure_ascii=False
+        )
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as lines:
             lines.write(line + "\n")
         self.summary.rejected += 1
@@ -293,12 +314,20 @@ def _items(stored: bytes, name: str) -> list[_Item]:
 def _as_bundle(items: Sequence[_Item]) -> Parsed:
     """Resources as one Bundle, each text as it stands."""
     texts = [item.parsed.text.strip() for item in items]
-    text = '{"resourceType":"Bundle","type":"collection","entry":[' + ",".join(
-        f'{{"resource":{one}}}' for one in texts
-    ) + "]}"
-    value = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": item.parsed.value} for item in items]}
+    text = (
+        '{"resourceType":"Bundle","type":"collection","entry":['
+        + ",".join(f'{{"resource":{one}}}' for one in texts)
+        + "]}"
+    )
+    value = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [{"resource": item.parsed.value} for item in items],
+    }
     return Parsed(text, value)
 
 
 def _reason(error: CandourError) -> str:
-    return "; ".join(f"{issue.expression}: {issue.text}" if issue.expression else issue.text for issue in error.issues[:5])
+    return "; ".join(
+        f"{issue.expression}: {issue.text}" if issue.expression else issue.text for issue in error.issues[:5]
+    )

@@ -54,7 +54,9 @@ class Services:
 
 
 @asynccontextmanager
-async def services(settings: Settings, database_url: str, *, role: str | None = None) -> AsyncIterator[Services]:
+async def services(
+    settings: Settings, database_url: str, *, role: str | None = None
+) -> AsyncIterator[Services]:
     """Connects and starts; everything is stopped in reverse order at the end."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -80,7 +82,12 @@ def create_app(node: Services) -> FastAPI:
 
 
 def _bound(
-    settings: Settings, database: Database, keys: KeyStore, log: AuditLog, federation: Federation, clock: Clock
+    settings: Settings,
+    database: Database,
+    keys: KeyStore,
+    log: AuditLog,
+    federation: Federation,
+    clock: Clock,
 ) -> Services:
     base = settings.fhir_base
     consents = ConsentRegister(database)
@@ -143,14 +150,16 @@ async def _audit_log(settings: Settings, database: Database, clock: Clock, stack
     return log
 
 
-async def _federation(settings: Settings, database: Database, keys: KeyStore, stack: AsyncExitStack) -> Federation:
+async def _federation(
+    settings: Settings, database: Database, keys: KeyStore, stack: AsyncExitStack
+) -> Federation:
     register = SourceRegister(database)
 
     def assertion(source: Source, caller: Caller) -> str:
-        return assertion_for(keys, source.client_id or settings.node_name, source.token_url or "", on_behalf_of=caller)
+        return assertion_for(
+            keys, source.client_id or settings.node_name, source.token_url or "", on_behalf_of=caller
+        )
 
     federation = Federation(register, Remotes(register, assertion), settings.federation_deadline_seconds)
     stack.push_async_callback(federation.close)
     return federation
-
-

@@ -40,7 +40,9 @@ def execute(script: str) -> None:
 def _upgrade(connection: sa.Connection) -> str:
     version = connection.execute(sa.text("SHOW server_version_num")).scalar_one()
     if int(version) < OLDEST_POSTGRES * 10_000:
-        raise NotStarted(f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is {int(version) // 10_000}")
+        raise NotStarted(
+            f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is {int(version) // 10_000}"
+        )
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

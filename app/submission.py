@@ -26,8 +26,8 @@ from app.errors import (
     BusinessRule,
     CandourError,
     InsufficientScope,
-    Issue,
     InvalidResource,
+    Issue,
     NotAuthenticated,
     NotTheCustodian,
     PreconditionFailed,
@@ -137,17 +137,30 @@ class Submission:
         return release_of(asked, written, receipts)
 
     @accounted
-    async def update(self, asked: Asked, resource_type: str, id: str, body: bytes, *, if_match: str | None = None, if_none_match: str | None = None) -> Release:
+    async def update(
+        self,
+        asked: Asked,
+        resource_type: str,
+        id: str,
+        body: bytes,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> Release:
         """PUT: a later version, or the first under the caller's id."""
         self.may(asked.caller, resource_type, "u")
         draft = self.draft(asked, resource_type, id, body, keep_id=True)
         async with self.transaction(asked.caller) as connection:
-            written = await self.keep(connection, asked, draft, if_match=if_match, only_new=if_none_match == "*")
+            written = await self.keep(
+                connection, asked, draft, if_match=if_match, only_new=if_none_match == "*"
+            )
             receipts = await self.record(connection, asked, [written])
         return release_of(asked, written, receipts)
 
     @accounted
-    async def delete(self, asked: Asked, resource_type: str, id: str, *, if_match: str | None = None) -> Release:
+    async def delete(
+        self, asked: Asked, resource_type: str, id: str, *, if_match: str | None = None
+    ) -> Release:
         """DELETE: what was kept stays in history; a second time changes nothing."""
         self.may(asked.caller, resource_type, "d")
         async with self.transaction(asked.caller) as connection:
@@ -169,11 +182,22 @@ class Submission:
         if resource_type in NOT_WRITTEN_HERE:
             raise BusinessRule(f"{resource_type} is written by the service alone.")
 
-    def draft(self, asked: Asked, resource_type: str, id: str, body: bytes | str, *, keep_id: bool = False) -> Draft:
+    def draft(
+        self, asked: Asked, resource_type: str, id: str, body: bytes | str, *, keep_id: bool = False
+    ) -> Draft:
         """The body, read, validated and indexed. Raises MalformedBody, InvalidResource or BusinessRule."""
         parsed = parse(body)
         if keep_id and parsed.value.get("id") != id:
-            raise InvalidResource([Issue("error", "invalid", f"the body's id must be {id!r}, as in the address", f"{resource_type}.id")])
+            raise InvalidResource(
+                [
+                    Issue(
+                        "error",
+                        "invalid",
+                        f"the body's id must be {id!r}, as in the address",
+                        f"{resource_type}.id",
+                    )
+                ]
+            )
         return self.draft_parsed(asked, resource_type, id, parsed)
 
     def draft_parsed(self, asked: Asked, resource_type: str, id: str, parsed: Parsed) -> Draft:
@@ -198,7 +222,9 @@ class Submission:
     def transaction(self, caller: Caller) -> AbstractAsyncContextManager[asyncpg.Connection]:
         return _authorised(self._at.database, caller)
 
-    async def keep_new(self, connection: asyncpg.Connection, asked: Asked, drafts: Sequence[Draft]) -> list[Written]:
+    async def keep_new(
+        self, connection: asyncpg.Connection, asked: Asked, drafts: Sequence[Draft]
+    ) -> list[Written]:
         """First versions of many, in one round trip a batch. Raises Conflict when an id is taken."""
         now = self._now()
         whose = await self._registered(connection, drafts, asked.caller.organisation)
@@ -214,7 +240,13 @@ class Submission:
         return written
 
     async def keep(
-        self, connection: asyncpg.Connection, asked: Asked, draft: Draft, *, if_match: str | None = None, only_new: bool = False
+        self,
+        connection: asyncpg.Connection,
+        asked: Asked,
+        draft: Draft,
+        *,
+        if_match: str | None = None,
+        only_new: bool = False,
     ) -> Written:
         """The next version of one resource; none when the text says nothing new."""
         before = await store.current(connection, draft.resource_type, draft.id)
@@ -230,17 +262,33 @@ class Submission:
         owner = _owner(draft, whose)
         asked.whose = owner
         if _says_the_same(draft, before):
-            return Written(_reference(draft), before.version, before.last_updated, before.content, False, owner, changed=False)
+            return Written(
+                _reference(draft),
+                before.version,
+                before.last_updated,
+                before.content,
+                False,
+                owner,
+                changed=False,
+            )
         version = _version(draft, whose, before.version + 1, self._now(before.last_updated))
         if version.home != before.patient_key:
             raise BusinessRule("A resource stays in the record of the patient it was first written for.")
         await store.replace(connection, version, before)
-        written = Written(_reference(draft), version.version, version.last_updated, version.content, before.deleted, owner)
+        written = Written(
+            _reference(draft), version.version, version.last_updated, version.content, before.deleted, owner
+        )
         await self._told(connection, draft, written)
         return written
 
     async def remove(
-        self, connection: asyncpg.Connection, asked: Asked, resource_type: str, id: str, *, if_match: str | None = None
+        self,
+        connection: asyncpg.Connection,
+        asked: Asked,
+        resource_type: str,
+        id: str,
+        *,
+        if_match: str | None = None,
     ) -> Written | None:
         before = await store.current(connection, resource_type, id)
         if before is None:
@@ -256,9 +304,13 @@ class Submission:
             await self._at.consents.register(connection, owner.patient.key, owner.person, id, version, None)
         return Written(f"{resource_type}/{id}", version, before.last_updated, None, False, owner)
 
-    async def _registered(self, connection: asyncpg.Connection, drafts: Sequence[Draft], custodian: OdsCode) -> dict[str, Registered]:
+    async def _registered(
+        self, connection: asyncpg.Connection, drafts: Sequence[Draft], custodian: OdsCode
+    ) -> dict[str, Registered]:
         """The local Patients that the drafts belong to; a Patient among them is joined to its person."""
-        whose = await identity.patients(connection, (id for draft in drafts for id in draft.patients), custodian)
+        whose = await identity.patients(
+            connection, (id for draft in drafts for id in draft.patients), custodian
+        )
         for registered in whose.values():
             if registered.patient.custodian != custodian:
                 raise NotTheCustodian("It refers to a Patient that is not one of your organisation's own.")
@@ -286,12 +338,16 @@ class Submission:
             return
         if written.whose is None:
             raise BusinessRule("A Consent must name its patient.", expression="Consent.patient")
-        normalised = directive.normalise(draft.body, version=written.version, server_time=written.last_updated)
+        normalised = directive.normalise(
+            draft.body, version=written.version, server_time=written.last_updated
+        )
         await self._at.consents.register(
             connection, written.whose.patient.key, written.whose.person, draft.id, written.version, normalised
         )
 
-    async def record(self, connection: asyncpg.Connection, asked: Asked, written: Sequence[Written]) -> Sequence[Receipt]:
+    async def record(
+        self, connection: asyncpg.Connection, asked: Asked, written: Sequence[Written]
+    ) -> Sequence[Receipt]:
         """One entry per person whose record was written; last, because it takes the log's lock until commit."""
         per_person: dict[int | None, list[Written]] = {}
         for one in written:

@@ -1,6 +1,7 @@
 """Alembic's entry: migrations run as the owner over asyncpg, inside one transaction."""
 
 from alembic import context
+
 from app.db import metadata
 
 connection = context.config.attributes["connection"]

@@ -1,11 +1,10 @@
 """Whether the process lives, whether it can answer safely, and its metrics."""
 
+import sqlalchemy as sa
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-
-import sqlalchemy as sa
 
 from app.audit.log import AuditLog
 from app.db import Database, Statement

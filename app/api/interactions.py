@@ -53,7 +53,9 @@ class UseCases:
 Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
 
-def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Callable[[HttpRequest], Awaitable[Response]]:
+def endpoint(
+    use: UseCases, interaction: Interaction, handler: Handler
+) -> Callable[[HttpRequest], Awaitable[Response]]:
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
     async def answer(http: HttpRequest) -> Response:
@@ -100,7 +102,9 @@ def rendered(asked: Asked, release: Release) -> Response:
 
 async def read(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type, id = _instance(http)
-    return await use.disclosure.read(asked, resource_type, id, if_none_match=http.headers.get("if-none-match"))
+    return await use.disclosure.read(
+        asked, resource_type, id, if_none_match=http.headers.get("if-none-match")
+    )
 
 
 async def vread(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -186,7 +190,10 @@ async def everything(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     id = http.path_params["id"]
     if not _ID.match(id):
         raise NotFound
-    unknown = {name for name, _ in _pairs(http.scope["query_string"].decode("latin-1"))} - {"_count", "_format"}
+    unknown = {name for name, _ in _pairs(http.scope["query_string"].decode("latin-1"))} - {
+        "_count",
+        "_format",
+    }
     if unknown:
         raise MalformedSearch(f"$everything does not support {', '.join(sorted(unknown))} here.")
     return await use.disclosure.everything(asked, id, count=_count(http))
@@ -234,7 +241,11 @@ async def _carry_out(use: UseCases, asked: Asked, part: Part) -> Release:
         raise UnknownType
     if part.method == "GET" and not id:
         parsed = parse_search(
-            resource_type, _pairs(query), strict=False, base_url=use.door.base_url, default_count=DEFAULT_COUNT
+            resource_type,
+            _pairs(query),
+            strict=False,
+            base_url=use.door.base_url,
+            default_count=DEFAULT_COUNT,
         )
         return await use.disclosure.search(asked, parsed)
     if part.method == "POST" and not id and part.if_none_exist is not None:

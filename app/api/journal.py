@@ -42,7 +42,13 @@ class Journal:
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         REQUESTS.labels(scope["method"], str(status)).inc()
         SECONDS.observe(seconds)
-        log.info("answered", method=scope["method"], route=_route(scope), status=status, ms=round(seconds * 1000, 2))
+        log.info(
+            "answered",
+            method=scope["method"],
+            route=_route(scope),
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
 
 
 def _route(scope: Scope) -> str:

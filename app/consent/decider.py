@@ -39,7 +39,12 @@ class Decider:
             return decision
         directives = await self._register.directives(subject.person)
         decision = decide(
-            directives, caller, at, self._policy, actor_keys=actor_keys_of(caller), epoch=subject.consent_epoch
+            directives,
+            caller,
+            at,
+            self._policy,
+            actor_keys=actor_keys_of(caller),
+            epoch=subject.consent_epoch,
         )
         self._kept[key] = decision
         if len(self._kept) > self._keep:

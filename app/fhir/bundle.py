@@ -24,7 +24,9 @@ class Entry:
     last_modified: str = ""
 
 
-def searchset(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int | None, outcome: str | None) -> str:
+def searchset(
+    entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int | None, outcome: str | None
+) -> str:
     """A Bundle of type searchset. ``outcome``: the OperationOutcome that names sources and ignored parameters."""
     texts = [
         f'{{"fullUrl":{quoted(entry.full_url)},"resource":{entry.content},"search":{{"mode":"{entry.mode}"}}}}'
@@ -45,7 +47,15 @@ def response(kind: str, entries: Sequence[str]) -> str:
     return _bundle(kind, entries, (), None)
 
 
-def response_entry(*, status: str, location: str = "", etag: str = "", last_modified: str = "", resource: str | None = None, outcome: str | None = None) -> str:
+def response_entry(
+    *,
+    status: str,
+    location: str = "",
+    etag: str = "",
+    last_modified: str = "",
+    resource: str | None = None,
+    outcome: str | None = None,
+) -> str:
     members = [f'"status":{quoted(status)}']
     if location:
         members.append(f'"location":{quoted(location)}')

@@ -25,7 +25,9 @@ class Registered:
     consent_epoch: int
 
 
-async def patients(connection: asyncpg.Connection, ids: Iterable[str], custodian: OdsCode) -> dict[str, Registered]:
+async def patients(
+    connection: asyncpg.Connection, ids: Iterable[str], custodian: OdsCode
+) -> dict[str, Registered]:
     """The local Patients of these ids. Unknown ones are registered as ``custodian``'s, to be described later."""
     wanted = sorted(set(ids))
     found = await _find(connection, wanted)
@@ -36,18 +38,24 @@ async def patients(connection: asyncpg.Connection, ids: Iterable[str], custodian
     return found | await _find(connection, missing) if missing else found
 
 
-async def identify(connection: asyncpg.Connection, registered: Registered, number: NhsNumber | None, birth_date: str | None) -> PersonKey:
+async def identify(
+    connection: asyncpg.Connection, registered: Registered, number: NhsNumber | None, birth_date: str | None
+) -> PersonKey:
     """Joins a local Patient to the person with this verified NHS number; gives the person it belongs to now.
 
     The number alone does not join people whose dates of birth differ: then the Patient stays by itself, because a
     wrong join would show one person's record to another.
     """
-    own = await connection.fetchrow("SELECT nhs_number, birth_date FROM person WHERE person_key = $1", registered.person)
+    own = await connection.fetchrow(
+        "SELECT nhs_number, birth_date FROM person WHERE person_key = $1", registered.person
+    )
     digits = number.digits if number else None
     if own is not None and own["nhs_number"] == digits:
         return registered.person
     target = await _person_for(connection, digits, birth_date)
-    await connection.execute("UPDATE patient SET person_key = $1 WHERE patient_key = $2", target, registered.patient.key)
+    await connection.execute(
+        "UPDATE patient SET person_key = $1 WHERE patient_key = $2", target, registered.patient.key
+    )
     await bump_epoch(connection, [registered.person, target])
     return target
 
@@ -122,7 +130,9 @@ def _registered(row: asyncpg.Record) -> Registered:
     )
 
 
-async def _person_for(connection: asyncpg.Connection, digits: str | None, birth_date: str | None) -> PersonKey:
+async def _person_for(
+    connection: asyncpg.Connection, digits: str | None, birth_date: str | None
+) -> PersonKey:
     if digits is not None:
         known = await connection.fetchrow(
             """

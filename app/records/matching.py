@@ -14,7 +14,9 @@ from app.vocabulary import NO_PATIENT, OdsCode
 _MOST = 100
 
 
-async def matching_ids(connection: asyncpg.Connection, query: SearchQuery, organisation: OdsCode) -> list[str]:
+async def matching_ids(
+    connection: asyncpg.Connection, query: SearchQuery, organisation: OdsCode
+) -> list[str]:
     """Ids of the writer's own matching resources, and of matching ones that are in nobody's record.
 
     Others' patients' records never count, so that a conditional write is no oracle for them.

@@ -67,12 +67,20 @@ class FrozenEntry:
     @classmethod
     def of_record(cls, base: str, record: Record, key: datetime | str, *, content: str) -> "FrozenEntry":
         url = f"{base}/{record.resource_type}/{record.id}"
-        return cls(record.resource_type, record.id, str(record.version), record.custodian, url, content, _key(key))
+        return cls(
+            record.resource_type, record.id, str(record.version), record.custodian, url, content, _key(key)
+        )
 
     @classmethod
     def of_remote(cls, record: RemoteRecord, key: datetime | str) -> "FrozenEntry":
         return cls(
-            record.resource_type, record.id, record.version, record.custodian, record.full_url, record.content, _key(key)
+            record.resource_type,
+            record.id,
+            record.version,
+            record.custodian,
+            record.full_url,
+            record.content,
+            _key(key),
         )
 
     @property
@@ -89,7 +97,11 @@ class FrozenEntry:
 def _key(key: datetime | str) -> str:
     if isinstance(key, str):
         return key
-    return f"{key.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}" if key.year > 1 else "0001"
+    return (
+        f"{key.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}"
+        if key.year > 1
+        else "0001"
+    )
 
 
 def merged(
@@ -106,7 +118,9 @@ def merged(
         if decision.releases(_remote_facets(record))
     ]
     order = sort or Sort("_id", descending=False)
-    every = sorted([*own, *remote], key=lambda one: (one.resource_type if sort is None else "", one.id, one.custodian))
+    every = sorted(
+        [*own, *remote], key=lambda one: (one.resource_type if sort is None else "", one.id, one.custodian)
+    )
     return sorted(every, key=lambda one: one.key, reverse=order.descending)
 
 
@@ -137,10 +151,14 @@ class ResultSets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def freeze(self, person: PersonKey, entries: Sequence[FrozenEntry], outcome: str, total: int | None) -> dict[str, Any]:
+    async def freeze(
+        self, person: PersonKey, entries: Sequence[FrozenEntry], outcome: str, total: int | None
+    ) -> dict[str, Any]:
         """Keeps the answer for an hour; gives what a page link needs to read it back."""
         key, nonce, id = AESGCM.generate_key(256), os.urandom(12), uuid4()
-        plain = orjson.dumps({"entries": [_packed(one) for one in entries], "outcome": outcome, "total": total})
+        plain = orjson.dumps(
+            {"entries": [_packed(one) for one in entries], "outcome": outcome, "total": total}
+        )
         payload = nonce + AESGCM(key).encrypt(nonce, plain, id.bytes)
         await self._database.execute(_EXPIRE)
         await self._database.execute(

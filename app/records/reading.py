@@ -68,7 +68,9 @@ def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
 
 _KEY = ("patient_key", "resource_type", "id")
 _STILL_ACTIVE = (
-    sa.exists(sa.select(1).where(_client.c.client_id == sa.bindparam("client_id", type_=sa.Text), _client.c.active))
+    sa.exists(
+        sa.select(1).where(_client.c.client_id == sa.bindparam("client_id", type_=sa.Text), _client.c.active)
+    )
 ).label("client_active")
 
 _READ = Statement(
@@ -132,7 +134,12 @@ _CLIENT_ACTIVE = Statement(sa.select(_STILL_ACTIVE))
 
 _VERSIONS = Statement(
     sa.select(*columns(resource_history))
-    .where(*(resource_history.c[name] == sa.bindparam(name, type_=resource_history.c[name].type) for name in _KEY))
+    .where(
+        *(
+            resource_history.c[name] == sa.bindparam(name, type_=resource_history.c[name].type)
+            for name in _KEY
+        )
+    )
     .order_by(resource_history.c.version.desc())
 )
 
@@ -178,7 +185,12 @@ async def who(database: Database, patient_id: str, client_id: str) -> Who | None
 async def whose(database: Database, keys: Sequence[int]) -> dict[int, Whose]:
     """Whose records these Patients' are, by patient key."""
     rows = await database.fetch(_PERSONS, keys=sorted(set(keys)))
-    return {row["patient_key"]: Whose(PersonKey(row["person_key"]), _local(row), _number(row), row["consent_epoch"]) for row in rows}
+    return {
+        row["patient_key"]: Whose(
+            PersonKey(row["person_key"]), _local(row), _number(row), row["consent_epoch"]
+        )
+        for row in rows
+    }
 
 
 async def client_is_active(database: Database, client_id: str) -> bool:
@@ -221,7 +233,16 @@ def record_of(row: asyncpg.Record) -> Record:
         also_patients=tuple(also_patients),
     )
     return Record(
-        resource_type, id, version, last_updated, deleted, custodian, content or "", patient_key, tuple(also_patients), facets
+        resource_type,
+        id,
+        version,
+        last_updated,
+        deleted,
+        custodian,
+        content or "",
+        patient_key,
+        tuple(also_patients),
+        facets,
     )
 
 

@@ -138,7 +138,9 @@ def _criterion_values(name: str, criterion: Criterion) -> Mapping[str, Any]:
     if isinstance(criterion, DateCriterion | LastUpdatedCriterion):
         bounds = {f"{name}_{i}_lo": one.lo for i, one in enumerate(criterion.alternatives)}
         bounds |= {f"{name}_{i}_hi": one.hi for i, one in enumerate(criterion.alternatives)}
-        return bounds if isinstance(criterion, LastUpdatedCriterion) else bounds | {f"{name}_p": criterion.param}
+        return (
+            bounds if isinstance(criterion, LastUpdatedCriterion) else bounds | {f"{name}_p": criterion.param}
+        )
     if isinstance(criterion, StringCriterion):
         texts = {f"{name}_{i}": one for i, one in enumerate(criterion.alternatives)}
         starts = {f"{name}_{i}_start": one[:_PREFIX] for i, one in enumerate(criterion.folded)}
@@ -197,7 +199,9 @@ def _sort_key(sort: Sort, bound: bool) -> tuple[sa.ColumnElement[Any], sa.FromCl
         index_date.c.parameter == sa.bindparam("sort_parameter", type_=sa.Text),
     ]
     if bound:
-        scope.append(index_date.c.patient_key == sa.any_(sa.bindparam("patients", type_=ARRAY(sa.BigInteger))))
+        scope.append(
+            index_date.c.patient_key == sa.any_(sa.bindparam("patients", type_=ARRAY(sa.BigInteger)))
+        )
     edge = sa.func.max(index_date.c.lo) if sort.descending else sa.func.min(index_date.c.lo)
     dates = (
         sa.select(index_date.c.patient_key, index_date.c.id, edge.label("key"))
@@ -223,16 +227,22 @@ def _clause(name: str, shape: _Shape, bound: bool) -> sa.ColumnElement[bool]:
         lo = resource.c.last_updated
         return sa.or_(*_date_clauses(name, shape[1], lo, lo + sa.text("interval '1 millisecond'")))
     if kind is DateCriterion:
-        return _has_row(index_date, name, bound, _date_clauses(name, shape[1], index_date.c.lo, index_date.c.hi))
+        return _has_row(
+            index_date, name, bound, _date_clauses(name, shape[1], index_date.c.lo, index_date.c.hi)
+        )
     if kind is StringCriterion:
-        return _has_row(index_string, name, bound, [_string_clause(f"{name}_{i}", shape[1]) for i in range(shape[2])])
+        return _has_row(
+            index_string, name, bound, [_string_clause(f"{name}_{i}", shape[1]) for i in range(shape[2])]
+        )
     if bound:
         keys = [sa.bindparam(f"{name}_{i}", type_=sa.BigInteger) for i in range(shape[1])]
         return sa.or_(sa.false(), *(key == sa.any_(resource.c.tokens) for key in keys))
     return resource.c.tokens.overlap(sa.bindparam(name, type_=ARRAY(sa.BigInteger)))
 
 
-def _has_row(table: sa.Table, name: str, bound: bool, alternatives: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+def _has_row(
+    table: sa.Table, name: str, bound: bool, alternatives: Sequence[sa.ColumnElement[bool]]
+) -> sa.ColumnElement[bool]:
     scope = [
         table.c.resource_type == resource.c.resource_type,
         table.c.parameter == sa.bindparam(f"{name}_p", type_=sa.Text),
@@ -249,7 +259,10 @@ def _date_clauses(
 ) -> list[sa.ColumnElement[bool]]:
     return [
         _PREFIXES[prefix](
-            lo, hi, sa.bindparam(f"{name}_{i}_lo", type_=_INSTANT), sa.bindparam(f"{name}_{i}_hi", type_=_INSTANT)
+            lo,
+            hi,
+            sa.bindparam(f"{name}_{i}_lo", type_=_INSTANT),
+            sa.bindparam(f"{name}_{i}_hi", type_=_INSTANT),
         )
         for i, prefix in enumerate(prefixes)
     ]
@@ -276,7 +289,8 @@ def _string_clause(name: str, modifier: str) -> sa.ColumnElement[bool]:
     if modifier == "contains":
         return sa.func.strpos(index_string.c.folded, text) > 0
     near = sa.and_(
-        start >= sa.bindparam(f"{name}_start", type_=sa.Text), start < sa.bindparam(f"{name}_end", type_=sa.Text)
+        start >= sa.bindparam(f"{name}_start", type_=sa.Text),
+        start < sa.bindparam(f"{name}_end", type_=sa.Text),
     )
     if modifier == "exact":
         return sa.and_(near, index_string.c.exact == text)

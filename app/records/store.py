@@ -1,4 +1,4 @@
-"""Writing records: the current version with its index values, and every superseded one, inside a caller's transaction."""
+"""Writing records: the current version, its index values and every superseded version, in a caller's transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,15 @@ from app.db import Statement
 from app.errors import Conflict
 from app.fhir.facets import Facets
 from app.fhir.indexing import IndexValues
-from app.records.tables import FACETS, index_date, index_quantity, index_string, resource, resource_history, resource_home
+from app.records.tables import (
+    FACETS,
+    index_date,
+    index_quantity,
+    index_string,
+    resource,
+    resource_history,
+    resource_home,
+)
 from app.vocabulary import NO_PATIENT, OdsCode, PatientKey
 
 
@@ -108,7 +116,9 @@ _CURRENT = Statement(
         resource.c.content,
         resource.c.also_patients,
     )
-    .join_from(resource_home, resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY)))
+    .join_from(
+        resource_home, resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY))
+    )
     .where(
         resource_home.c.resource_type == _bind("resource_type", sa.Text),
         resource_home.c.id == _bind("id", sa.Text),
@@ -173,7 +183,9 @@ async def create(connection: asyncpg.Connection, versions: Sequence[Version]) ->
     """Keeps first versions, pipelined. Raises Conflict when an id has been taken meanwhile."""
     try:
         if len(versions) == 1:
-            await connection.execute(_INSERT_HOME.sql, *_INSERT_HOME.args(_values(versions[0], versions[0].home)))
+            await connection.execute(
+                _INSERT_HOME.sql, *_INSERT_HOME.args(_values(versions[0], versions[0].home))
+            )
         elif versions:
             rows = [_INSERT_HOME.args(_values(version, version.home)) for version in versions]
             await connection.executemany(_INSERT_HOME.sql, rows)
@@ -193,7 +205,9 @@ async def replace(connection: asyncpg.Connection, version: Version, before: Kept
     await _keep_beside(connection, [version])
 
 
-async def tombstone(connection: asyncpg.Connection, resource_type: str, id: str, before: Kept, at: datetime) -> int:
+async def tombstone(
+    connection: asyncpg.Connection, resource_type: str, id: str, before: Kept, at: datetime
+) -> int:
     """Marks as deleted; gives the version of the deletion. The facets stay, to decide who may know of it."""
     key = {"patient_key": before.patient_key, "resource_type": resource_type, "id": id}
     await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
@@ -247,7 +261,9 @@ def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
     values["index_string_folded"] = [row.folded for row in strings]
     values["index_string_exact"] = [row.exact for row in strings]
     for name in ("parameter", "lo", "hi", "system", "code", "unit"):
-        values[f"index_quantity_{name}"] = [getattr(row, name) or "" if name in _TEXTS else getattr(row, name) for row in quantities]
+        values[f"index_quantity_{name}"] = [
+            getattr(row, name) or "" if name in _TEXTS else getattr(row, name) for row in quantities
+        ]
     return values
 
 

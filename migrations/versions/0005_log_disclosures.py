@@ -1,18 +1,18 @@
 """Log disclosures: entries, the tree over them, and who may touch either.
 
-``audit_leaf`` is narrow and permanent: level 0 of the tree. ``audit_body`` holds what is personal, and can be erased.
-Neither can be changed: the application may only add to them, and triggers that also bind the owner refuse the rest.
+``audit_leaf`` is narrow and permanent: level 0 of the tree. ``audit_body`` holds what is personal, and can be
+erased. Neither can be changed: the application may only add, and triggers that also bind the owner refuse the rest.
 The tree's head is written by two functions only, which let it grow and nothing else.
 A superuser can still undo all of this; the tree is what shows it then.
 """
 
-from app.db import run_script
+from app.migrate import execute
 
 revision, down_revision = "0005", "0004"
 
 
 def upgrade() -> None:
-    run_script("""
+    execute("""
         CREATE TABLE audit_leaf (
             idx bigint PRIMARY KEY CHECK (idx >= 0),
             entry_id uuid NOT NULL UNIQUE,
@@ -39,7 +39,7 @@ def upgrade() -> None:
         CREATE INDEX audit_body_trace ON audit_body (trace_id);
         CREATE INDEX audit_body_recorded ON audit_body USING brin (recorded);
     """)
-    run_script("""
+    execute("""
         CREATE TABLE audit_head (
             only boolean PRIMARY KEY DEFAULT true CHECK (only),
             origin text NOT NULL DEFAULT '',
@@ -56,7 +56,7 @@ def upgrade() -> None:
             commitment bytea NOT NULL
         ) WITH (fillfactor = 70);
     """)
-    run_script("""
+    execute("""
         CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             RAISE EXCEPTION 'the audit log is only ever added to' USING ERRCODE = 'insufficient_privilege';
@@ -66,7 +66,8 @@ def upgrade() -> None:
             IF NEW.size < OLD.size OR NEW.last_time < OLD.last_time
                OR (NEW.size = OLD.size AND (NEW.root, NEW.frontier) IS DISTINCT FROM (OLD.root, OLD.frontier))
                OR (OLD.origin <> '' AND NEW.origin <> OLD.origin) THEN
-                RAISE EXCEPTION 'the tree of the audit log only ever grows' USING ERRCODE = 'insufficient_privilege';
+                RAISE EXCEPTION 'the tree of the audit log only ever grows'
+                    USING ERRCODE = 'insufficient_privilege';
             END IF;
             RETURN NEW;
         END $$;
@@ -84,9 +85,9 @@ def upgrade() -> None:
         ALTER TABLE audit_head ENABLE ALWAYS TRIGGER refuse;
         ALTER TABLE audit_head ENABLE ALWAYS TRIGGER only_grow;
     """)
-    # Takes the head's lock, and only then looks: each statement of a volatile function has a snapshot of its own, so
-    # the patients' heads are those of the batch before, whoever wrote it. The lock is held until the transaction ends.
-    run_script("""
+    # Takes the head's lock, and only then looks: each statement of a volatile function has a snapshot of its own,
+    # so the patients' heads are those of the batch before, whoever wrote it. The transaction's end frees the lock.
+    execute("""
         CREATE FUNCTION audit_lock(
             keys bigint[], ids uuid[],
             OUT size bigint, OUT frontier bytea, OUT last_time bigint,
@@ -114,10 +115,12 @@ def upgrade() -> None:
         ) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
         SET search_path = pg_catalog, public, pg_temp AS $$
         BEGIN
-            UPDATE audit_head SET size = size_after, frontier = new_frontier, root = new_root, last_time = new_time
+            UPDATE audit_head
+                SET size = size_after, frontier = new_frontier, root = new_root, last_time = new_time
                 WHERE size = size_before AND size_after > size_before;
             IF NOT FOUND THEN
-                RAISE EXCEPTION 'the tree of the audit log has another size' USING ERRCODE = 'serialization_failure';
+                RAISE EXCEPTION 'the tree of the audit log has another size'
+                    USING ERRCODE = 'serialization_failure';
             END IF;
             INSERT INTO audit_patient_head AS head (patient_key, psn, commitment)
                 SELECT * FROM unnest(keys, numbers, links)
