@@ -1,12 +1,12 @@
 """What the audit log keeps of one answered request, and the bytes that its tree is built over.
 
-One entry tells of one patient. Its body, an AuditEvent, holds personal data and can be erased; its leaf holds none and
-stays for ever. The leaf commits to the body and to the patient's chain of entries with salts, so that neither can be
-guessed from it.
+One entry tells of one patient. Its body, an AuditEvent, holds personal data and can be erased; its leaf
+holds none and stays for ever. The leaf commits to the body and to the patient's chain of entries with
+salts, so that neither can be guessed from it.
 
-Leaf, version 1: canonical JSON (RFC 8785: sorted keys, no white space, integers only) with exactly the members
-``b`` body commitment, ``id`` entry, ``k`` kind, ``o`` outcome, ``p`` link commitment, ``s`` schema of the body,
-``t`` milliseconds since 1970 in UTC, ``v`` 1.
+Leaf, version 1: canonical JSON (RFC 8785: sorted keys, no white space, integers only) with exactly the
+members ``b`` body commitment, ``id`` entry, ``k`` kind, ``o`` outcome, ``p`` link commitment, ``s`` schema
+of the body, ``t`` milliseconds since 1970 in UTC, ``v`` 1.
 """
 
 import re
@@ -21,7 +21,7 @@ from uuid import UUID
 from app.vocabulary import Caller, NhsNumber, PatientKey, PersonKey, Request
 
 Outcome = Literal["0", "4", "8", "12"]
-"""R4 audit-event-outcome: success, minor failure (refused), serious failure, major failure (of the service)."""
+"""R4 audit-event-outcome: success, minor failure (refused), serious failure, major failure (ours)."""
 
 BODY_SCHEMA: Final = "balp-1.1.4/1"
 """Shape of the bodies written today: IHE BALP 1.1.4, our first rendering of it."""
@@ -38,7 +38,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Interaction(StrEnum):
-    """What was asked of the service; the FHIR RESTful interactions by their R4 meaning, and the service's own."""
+    """What was asked of the service: FHIR's RESTful interactions as R4 means them, and the service's own."""
 
     READ = "read"
     VREAD = "vread"
@@ -53,9 +53,9 @@ class Interaction(StrEnum):
     TRANSACTION = "transaction"
     BATCH = "batch"
     CONSENT = "consent"
-    """A decision about consent itself, e.g. a directive registered or withdrawn."""
+    """The decision itself, apart from what was asked (BALP AuthZconsent): a refusal, or an override."""
     AUDIT_READ = "audit-read"
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105  # an interaction, not a secret
     ADMINISTRATION = "administration"
 
     @property
@@ -161,7 +161,8 @@ def body_commitment(salt: bytes, body: bytes) -> bytes:
 
 
 def link_bytes(*, body: bytes, previous: bytes, number: int) -> bytes:
-    """The patient link record: ``number`` counts the patient's entries from 1, ``previous`` is the last ``p``.
+    """The patient link record: ``number`` counts the patient's entries from 1, ``previous`` is the last
+    ``p``.
 
     An entry about no patient has number 0, so that its leaf looks like any other.
     """
@@ -171,6 +172,11 @@ def link_bytes(*, body: bytes, previous: bytes, number: int) -> bytes:
 def link_commitment(salt: bytes, link: bytes) -> bytes:
     """``p``: SHA-256 over a tag, 32 random bytes and the link record."""
     return sha256(_LINK_TAG + salt + link).digest()
+
+
+def encoded(commitment: bytes) -> bytes:
+    """A commitment as it stands in a leaf: base64 with padding."""
+    return b64encode(commitment)
 
 
 _LEAF = re.compile(

@@ -1,7 +1,7 @@
 """The Merkle tree of RFC 6962, section 2, with SHA-256: hashes, growth, and proofs with their verification.
 
-A tree is grown from its *frontier*: the roots of the perfect subtrees that its size is made of, largest first (one for
-each 1 bit of the size). That is all a log has to remember to append, and to give its root.
+A tree is grown from its *frontier*: the roots of the perfect subtrees that its size is made of, largest
+first (one for each 1 bit of the size). That is all a log has to remember to append, and to give its root.
 """
 
 from collections.abc import Iterable, MutableSequence, Sequence
@@ -23,7 +23,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def grow(frontier: MutableSequence[bytes], size: int, hashes: Iterable[bytes]) -> int:
-    """Appends leaf ``hashes`` to a tree of ``size`` leaves: changes ``frontier`` in place, gives the new size."""
+    """Appends leaf ``hashes`` to a tree of ``size`` leaves: changes ``frontier``, gives the new size."""
     for node in hashes:
         level = size
         while level & 1:
@@ -121,7 +121,7 @@ def includes(*, root: bytes, size: int, index: int, leaf: bytes, proof: Sequence
 
 
 def is_consistent(*, old: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether ``proof`` shows that the tree of ``old`` leaves is a prefix of that of ``size`` (RFC 9162, 2.1.4.2)."""
+    """Whether ``proof`` shows the ``old`` tree to be a prefix of that of ``size`` (RFC 9162, 2.1.4.2)."""
     if not 0 < old <= size or not _are_hashes(old_root, root, *proof):
         return False
     if old == size:

@@ -41,7 +41,7 @@ def upgrade() -> None:
     """)
     execute("""
         CREATE TABLE audit_head (
-            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            single boolean PRIMARY KEY DEFAULT true CHECK (single),
             origin text NOT NULL DEFAULT '',
             size bigint NOT NULL DEFAULT 0,
             frontier bytea NOT NULL DEFAULT '',

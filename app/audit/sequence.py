@@ -1,0 +1,208 @@
+"""Appending to the log inside an open transaction: the one way in which leaves get their places.
+
+Everything that can be made without knowing the place — the body, the salts, the body's commitment — is made
+before (``prepare``). Under the head row's lock remain the patient's number and link, the time, the leaf and
+its hash. Places come from the head row and never from a sequence: a transaction that is rolled back leaves
+no gap.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from app.audit import merkle
+from app.audit.entry import (
+    NO_LINK,
+    SALT_BYTES,
+    Entry,
+    Receipt,
+    body_commitment,
+    instant,
+    leaf_bytes,
+    link_bytes,
+    link_commitment,
+    milliseconds,
+    read_leaf,
+)
+from app.audit.event import NodeNames, audit_event
+
+_LOCK: Final = "SELECT * FROM audit_lock($1, $2)"
+_GROW: Final = "SELECT audit_grow($1, $2, $3, $4, $5, $6, $7, $8)"
+_LEAF_COLUMNS: Final = ("idx", "entry_id", "leaf", "leaf_hash")
+_BODY_COLUMNS: Final = (
+    "idx",
+    "recorded",
+    "patient_key",
+    "person_key",
+    "client_id",
+    "outcome",
+    "interaction",
+    "trace_id",
+    "psn",
+    "link_salt",
+    "body",
+    "salt",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An entry with everything but its place."""
+
+    entry: Entry
+    recorded: datetime
+    body: bytes
+    salt: bytes
+    link_salt: bytes
+    commitment: bytes
+    """``b`` of the leaf."""
+    patient_key: int
+    """0: the entry is about no patient."""
+
+
+def prepare(entry: Entry, *, node: NodeNames, recorded: datetime) -> Prepared:
+    """The body of ``entry`` with fresh salts; ``recorded`` is cut to milliseconds, as the body tells it."""
+    recorded = recorded.replace(microsecond=recorded.microsecond // 1000 * 1000)
+    body = audit_event(entry, node=node, recorded=recorded)
+    salts = os.urandom(2 * SALT_BYTES)
+    salt = salts[:SALT_BYTES]
+    return Prepared(
+        entry, recorded, body, salt, salts[SALT_BYTES:], body_commitment(salt, body), entry.patient_key or 0
+    )
+
+
+async def append(
+    connection: asyncpg.Connection, prepared: Sequence[Prepared], *, now: datetime, repeat: bool
+) -> list[Receipt]:
+    """Appends in the connection's open transaction; durable when that commits. Receipts in the order given.
+
+    The head's lock is held from here to the end of the transaction, so append last. ``repeat``: some
+    entries may be in the log already; those get the receipt of the leaf that is there. Without it a known
+    id is a unique violation. Whatever the database raises passes through.
+    """
+    keys = list({one.patient_key for one in prepared if one.patient_key})
+    ids = [one.entry.id for one in prepared] if repeat else []
+    head = await connection.fetchrow(_LOCK, keys, ids)
+    receipts = _known(head)
+    new = _unknown(prepared, receipts) if repeat else prepared
+    if new:
+        batch = _Batch(head, now)
+        for one in new:
+            receipts[one.entry.id] = batch.add(one)
+        await batch.write(connection)
+    return [receipts[one.entry.id] for one in prepared]
+
+
+class _Batch:
+    """Rows that continue the tree and the patients' chains from a locked head."""
+
+    def __init__(self, head: Any, now: datetime) -> None:
+        self._before: int = head["size"]
+        self._frontier = merkle.split_frontier(head["frontier"], self._before)
+        # The log's time never goes back, whatever a process's clock does (audit notes T-12).
+        self._time = max(milliseconds(now), head["last_time"] + 1)
+        self._instant = instant(self._time)
+        self._chains: dict[int, tuple[int, bytes]] = {
+            key: (number, link)
+            for key, number, link in zip(
+                head["head_keys"] or (), head["head_numbers"] or (), head["head_links"] or (), strict=True
+            )
+        }
+        self._leaves: list[tuple[Any, ...]] = []
+        self._bodies: list[tuple[Any, ...]] = []
+
+    def add(self, one: Prepared) -> Receipt:
+        entry, key = one.entry, one.patient_key
+        number, previous = self._chains.get(key, (0, NO_LINK)) if key else (-1, NO_LINK)
+        number += 1
+        link = link_commitment(
+            one.link_salt, link_bytes(body=one.commitment, previous=previous, number=number)
+        )
+        if key:
+            self._chains[key] = (number, link)
+        leaf = leaf_bytes(
+            entry_id=entry.id,
+            time=self._time,
+            kind=entry.interaction.kind,
+            outcome=entry.outcome,
+            body=one.commitment,
+            link=link,
+        )
+        index = self._before + len(self._leaves)
+        hashed = merkle.leaf_hash(leaf)
+        self._leaves.append((index, entry.id, leaf, hashed))
+        self._bodies.append(_body_row(index, one, number))
+        return Receipt(index, entry.id, hashed, self._instant)
+
+    async def write(self, connection: asyncpg.Connection) -> None:
+        await connection.copy_records_to_table("audit_leaf", records=self._leaves, columns=_LEAF_COLUMNS)
+        await connection.copy_records_to_table("audit_body", records=self._bodies, columns=_BODY_COLUMNS)
+        size = merkle.grow(self._frontier, self._before, [row[3] for row in self._leaves])
+        # In the order of their keys, so that two logs' worth of processes never lock patients crosswise.
+        chains = sorted(self._chains.items())
+        await connection.execute(
+            _GROW,
+            self._before,
+            size,
+            b"".join(self._frontier),
+            merkle.root_of(self._frontier),
+            self._time,
+            [key for key, _ in chains],
+            [number for _, (number, _) in chains],
+            [link for _, (_, link) in chains],
+        )
+
+
+def _body_row(index: int, one: Prepared, number: int) -> tuple[Any, ...]:
+    entry = one.entry
+    return (
+        index,
+        one.recorded,
+        one.patient_key,
+        entry.person_key or 0,
+        _client(entry),
+        entry.outcome,
+        entry.interaction.value,
+        _trace(entry.request.trace_id),
+        number,
+        one.link_salt,
+        one.body,
+        one.salt,
+    )
+
+
+def _client(entry: Entry) -> str:
+    """PostgreSQL's text holds neither U+0000 nor half a surrogate pair."""
+    if entry.caller is None:
+        return ""
+    return entry.caller.client_id.replace("\x00", "").encode(errors="replace").decode()
+
+
+def _trace(text: str) -> UUID:
+    """A trace id as 16 bytes; one of the wrong form is hashed, for that is no reason not to record."""
+    try:
+        return UUID(hex=text)
+    except ValueError:
+        return UUID(bytes=sha256(text.encode(errors="replace")).digest()[:16])
+
+
+def _known(head: Any) -> dict[UUID, Receipt]:
+    found = {}
+    for entry_id, index, leaf in zip(
+        head["known_ids"] or (), head["known_indices"] or (), head["known_leaves"] or (), strict=True
+    ):
+        members = read_leaf(leaf)
+        time = members.time if members is not None else 0
+        found[entry_id] = Receipt(index, entry_id, merkle.leaf_hash(leaf), instant(time))
+    return found
+
+
+def _unknown(prepared: Sequence[Prepared], known: dict[UUID, Receipt]) -> list[Prepared]:
+    """Each entry that is not in the log, once."""
+    return list({one.entry.id: one for one in prepared if one.entry.id not in known}.values())
