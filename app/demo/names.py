@@ -40,7 +40,7 @@ HERITAGES = (
     ),
     _heritage(
         *("C", "White - Any other White background", 8),
-        "Kowalski Wiśniewski Nowak Zieliński Popescu Ionescu Horváth Petrauskas Rossi Silva",
+        "Kowalczyk Wójcik Nowak Mazur Popescu Ionescu Horváth Petrauskas Rossi Silva",
         "Agnieszka Katarzyna Małgorzata Ioana Elena Zsófia Rūta Giulia Inês",
         "Łukasz Piotr Tomasz Andrei Mihai László Jonas Marco João",
     ),

@@ -99,6 +99,7 @@ def _stranger(seed: int, number: NhsNumber, as_of: date) -> DemoPerson:
     trusts = _trusts(random, problems)
     height, weight = _build(random, gender)
     slip = random.choice((None, None, None, None, *trusts))
+    died = as_of - timedelta(days=random.randrange(5, 300)) if age >= 80 and random.random() < 0.12 else None
     return DemoPerson(
         seed=seed,
         nhs_number=number,
@@ -117,14 +118,12 @@ def _stranger(seed: int, number: NhsNumber, as_of: date) -> DemoPerson:
         height=height,
         weight=weight,
         smoking=_smoking(random, age),
-        died=as_of - timedelta(days=random.randrange(5, 300))
-        if age >= 80 and random.random() < 0.12
-        else None,
-        illnesses=tuple(_illnesses(random, problems, born, as_of, practice, trusts)),
+        died=died,
+        illnesses=tuple(_illnesses(random, problems, born, died or as_of, practice, trusts)),
         allergies=tuple(name for name in ALLERGENS if random.random() < 0.05),
         misspelt_at=slip if random.random() < 0.5 else None,
         move_unknown_to=slip,
-        choices=_choices(random, age, as_of),
+        choices=_choices(random, age, died or as_of),
         levels=_levels(random),
     )
 
@@ -190,13 +189,13 @@ def _illnesses(
     random: Random,
     problems: tuple[Problem, ...],
     born: date,
-    as_of: date,
+    last_day: date,
     practice: OdsCode,
     trusts: tuple[OdsCode, ...],
 ) -> Iterator[Illness]:
     for problem in problems:
-        first = max(born + problem.youngest * YEAR, as_of - 15 * YEAR, born)
-        span = (as_of - timedelta(days=30) - first).days
+        first = max(born + problem.youngest * YEAR, last_day - 15 * YEAR, born)
+        span = (last_day - timedelta(days=30) - first).days
         knowing = [ods for ods in trusts if random.random() < 0.6]
         since = first + timedelta(days=random.randrange(max(1, span)))
         if problem.sensitivity:
@@ -204,7 +203,7 @@ def _illnesses(
         yield Illness(problem, since, (practice, *knowing))
 
 
-def _choices(random: Random, age: int, as_of: date) -> tuple[Choice, ...]:
+def _choices(random: Random, age: int, last_day: date) -> tuple[Choice, ...]:
     if age < 16 or random.random() > 0.06:
         return ()
-    return (Choice(ChoiceKind.RESEARCH, as_of - timedelta(days=random.randrange(30, 900))),)
+    return (Choice(ChoiceKind.RESEARCH, last_day - timedelta(days=random.randrange(30, 900))),)
