@@ -1,11 +1,11 @@
 """FHIR's partial dates as half-open intervals of instants, in the civil time of the jurisdiction.
 
 Used wherever a date decides about consent. Consent and data must be read in the same zone, or data of 1 July
-would fall outside a permission for July.
+would fall outside a permission for July. Search reads dates by itself (``app.fhir.dates``).
 """
 
 import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -31,57 +31,51 @@ def interval(text: str) -> Interval:
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         raise ValueError("not a FHIR date or dateTime")
-    year, month, day, hour, minute, second, fraction, zone = match.groups()
-    if hour is not None:
-        return _instants(
-            int(year), int(month), int(day), int(hour), int(minute), int(second), fraction, _zone(zone)
-        )
-    first = datetime(int(year), int(month or 1), int(day or 1))
-    return _utc(first, JURISDICTION), _next(first, month, day)
+    year, month, day, *_, zone = match.groups()
+    first = date(int(year), int(month or 1), int(day or 1))
+    if zone is not None:
+        return _instants(first, match, _zone(zone))
+    return _midnight(first), _midnight(_next(first, month, day))
 
 
-def _instants(
-    year: int, month: int, day: int, hour: int, minute: int, second: int, fraction: str | None, zone: tzinfo
-) -> Interval:
+def _instants(day: date, match: re.Match[str], zone: tzinfo) -> Interval:
+    hour, minute, second = (int(match[group]) for group in (4, 5, 6))
+    fraction = (match[7] or "")[:6]
     # R4 allows a leap second; Python's calendar has none. It is counted to the second before it.
-    start = datetime(year, month, day, hour, minute, min(second, 59))
-    width = timedelta(seconds=1)
-    if fraction:
-        digits = fraction[:6]
-        start += timedelta(microseconds=int(digits.ljust(6, "0")))
-        width = timedelta(microseconds=10 ** (6 - len(digits)))
-    if second == 60:
-        width += timedelta(seconds=1)
-    lower = _utc(start, zone)
-    return lower, _utc(start, zone, width)
+    leap = second == 60
+    whole = time(hour, minute, second - leap, int(fraction.ljust(6, "0")), tzinfo=zone)
+    width = timedelta(microseconds=10 ** (6 - len(fraction))) + timedelta(seconds=leap)
+    start = datetime.combine(day, whole)
+    return _utc(start), _utc(start, width)
 
 
-def _next(first: datetime, month: str | None, day: str | None) -> datetime | None:
-    """The start of the year, month or day after."""
+def _next(first: date, month: str | None, day: str | None) -> date | None:
+    """The first day of the year, month or day after."""
     try:
         if day is not None:
-            following = first + timedelta(days=1)
-        elif month is not None:
-            following = (first + timedelta(days=31)).replace(day=1)
-        else:
-            following = first.replace(year=first.year + 1)
+            return first + timedelta(days=1)
+        if month is not None:
+            return (first + timedelta(days=31)).replace(day=1)
+        return first.replace(year=first.year + 1)
     except (OverflowError, ValueError):
         return None
-    return _utc(following, JURISDICTION)
 
 
-def _utc(local: datetime, zone: tzinfo, later: timedelta = timedelta()) -> datetime | None:
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else _utc(datetime.combine(day, time(tzinfo=JURISDICTION)))
+
+
+def _utc(local: datetime, later: timedelta = timedelta()) -> datetime | None:
     try:
-        return local.replace(tzinfo=zone).astimezone(UTC) + later
+        return local.astimezone(UTC) + later
     except (OverflowError, ValueError):
         return None
 
 
 @lru_cache(maxsize=128)
 def _zone(text: str) -> tzinfo:
+    """Raises ValueError for an offset of 24 hours or more."""
     if text == "Z":
         return UTC
-    parsed = datetime.strptime(text, "%z").tzinfo
-    if parsed is None:
-        raise ValueError("not an offset")
-    return parsed
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[4:]))
+    return timezone(-offset if text[0] == "-" else offset)

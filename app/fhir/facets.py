@@ -1,4 +1,4 @@
-"""What a decision looks at in a resource: its facets, computed once when it is written (Consent.provision, R4)."""
+"""What a decision looks at in a resource: its facets, computed once, when it is written (R4 Consent)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -193,7 +193,7 @@ class _Walk:
             self.label({"system": CONFIDENTIALITY, "code": node["confidentiality"]})
 
     def label(self, coding: Any) -> None:
-        """One security label: it raises the confidentiality, adds a sensitivity, is harmless, or is unknown."""
+        """One security label raises the confidentiality, adds a sensitivity, is harmless, or is unknown."""
         if not isinstance(coding, dict):
             return
         system = canonical_system(str(coding.get("system", "")))
@@ -207,7 +207,7 @@ class _Walk:
 
 
 def facets_of(resource: dict[str, Any], *, custodian: OdsCode, base_url: str) -> Facets:
-    """The facets of a parsed resource. ``base_url`` is the FHIR base it was kept under, without a trailing slash."""
+    """The facets of a parsed resource. ``base_url`` is the FHIR base it was kept under."""
     walk = _Walk(base_url.rstrip("/") + "/" if base_url else "")
     walk.over(resource)
     relevant_from, relevant_until = relevant_interval(resource)
@@ -241,7 +241,7 @@ def identifier_key(system: str, value: str) -> int:
 
 
 def local_reference(reference: str, base: str) -> str | None:
-    """``Type/id`` of a reference under ``base`` (with its slash), others as they are; None for one into itself."""
+    """``Type/id`` under ``base`` (with its slash); others as they are; None for one into itself."""
     if reference.startswith("#"):
         return None
     target = reference.removeprefix(base) if base else reference

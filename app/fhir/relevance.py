@@ -1,7 +1,7 @@
-"""When data was clinically relevant: the published date rule of each resource type (Consent.provision.dataPeriod).
+"""When data was clinically relevant: the published date rule of each type (R4 Consent.provision.dataPeriod).
 
-The first element of a rule that is present counts. ``a..b`` is an interval from the first to the second; without the
-second it is still going on. A rule whose element is present but tells no date, and a type without a rule, give an
+The first element of a rule that is present counts. ``a..b`` is an interval from the first to the second; without
+the second it is still going on. An element that is present but tells no date, and a type without a rule, give an
 undated resource: a denial for a period covers it, a permission for a period does not.
 """
 

@@ -1,6 +1,7 @@
-"""Security labels in order and in families, frozen: HL7 v3 Confidentiality and the sensitivities of v3 ActCode.
+"""Security labels in order and in families, frozen: HL7 v3 Confidentiality and sensitivities of ActCode.
 
-The code systems' own hierarchy is not consulted at run time: a terminology release must not change who sees what.
+The code systems' own hierarchy is not consulted at run time: a release of terminology must not change who
+sees what.
 """
 
 from typing import Final
@@ -17,8 +18,8 @@ UNKNOWN: Final = "UNKNOWN"
 _SUBSTANCE = frozenset({"ETH", "SUD", "BH", "SPI"})
 _BEHAVIOURAL = frozenset({"BH", "SPI"})
 
-# ETH is not the parent of ETHUD in ActCode, but its definition covers alcohol and drugs alike, and IHE PCF split it
-# into ETHUD and OPIOIDUD.
+# ETH is not the parent of ETHUD in ActCode, but its definition covers alcohol and drugs alike, and IHE PCF split
+# it into ETHUD and OPIOIDUD.
 _WIDER: Final = {
     "BH": frozenset({"SPI"}),
     "COGN": _BEHAVIOURAL,
@@ -32,18 +33,19 @@ _WIDER: Final = {
     "OPIOIDUD": _SUBSTANCE,
 }
 _OTHERS: Final = (
-    "ADOL B CEL DEMO DIA DOB DRGIS EMP EMPL ETH GDIS GENDER HIV IDS LIVARG LOCIS MARST MST PATLOC PDS PHY PREGNANT PRS "
-    "RACE REL SCA SDV SEX SICKLE SPI SSP STD TBOO VIO VIP"
+    "ADOL B CEL DEMO DIA DOB DRGIS EMP EMPL ETH GDIS GENDER HIV IDS LIVARG LOCIS MARST MST PATLOC PDS PHY "
+    "PREGNANT PRS RACE REL SCA SDV SEX SICKLE SPI SSP STD TBOO VIO VIP"
 )
 
 SENSITIVITIES: Final = frozenset(_OTHERS.split()) | _WIDER.keys()
 """Every sensitivity of ActCode (InformationSensitivityPolicy of R4 and of HL7 Terminology 7)."""
 
-MARKS: Final = frozenset(
-    "AUDIT AUDTR CPLYCC CPLYCD CPLYJPP CPLYJSP CPLYOPP CPLYOSP CPLYPOL ENCRYPT ENCRYPTR ENCRYPTT ENCRYPTU LABEL MINEC "
-    "NOAUTH NOLIST NOPERSISTP NORDSCLCD NORDSCLCDS NORDSCLW NORDSLCD NORELINK NOREUSE PERSISTLABEL PRIVMARK "
-    "PROCESSINLINELABEL UPGRDLABEL".split()
+_MARKS = (
+    "AUDIT AUDTR CPLYCC CPLYCD CPLYJPP CPLYJSP CPLYOPP CPLYOSP CPLYPOL ENCRYPT ENCRYPTR ENCRYPTT ENCRYPTU LABEL "
+    "MINEC NOAUTH NOLIST NOPERSISTP NORDSCLCD NORDSCLCDS NORDSCLW NORDSLCD NORELINK NOREUSE PERSISTLABEL "
+    "PRIVMARK PROCESSINLINELABEL UPGRDLABEL"
 )
+MARKS: Final = frozenset(_MARKS.split())
 """Obligations and refrains that bind the recipient, or that this service keeps anyway.
 
 MASK, REDACT, DEID, NODSCLCD and the like are not here: what cannot be honoured is a label not understood.

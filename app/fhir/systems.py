@@ -83,7 +83,7 @@ def canonical_system(system: str) -> str:
 def is_known_system(canonical: str) -> bool:
     """Whether codes of this system can be expected in a record; '' (any system) can.
 
-    A choice about codes of a system that nobody here has heard of would match nothing, silently: a typing error in
-    its URL must not open what the patient meant to close.
+    A choice about codes of a system that nobody here has heard of would match nothing, silently: a typing error
+    in its URL must not open what the patient meant to close.
     """
     return not canonical or canonical in _KNOWN or canonical.startswith(_KNOWN_BEGINNINGS)
