@@ -1,0 +1,112 @@
+"""The CapabilityStatement: what this service does, generated from the tables that it does it by (R4 capabilitystatement)."""
+
+import json
+from typing import Any
+
+
+from app.fhir.definitions import RESOURCE_TYPES
+from app.fhir.parameters import SearchParameter, parameters_of
+from app.fhir.query import SUPPORTED_TYPES
+
+_SERVER_ONLY = frozenset({"AuditEvent"})
+"""Types that callers may search but not write or read singly."""
+
+_EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source")
+
+
+def capability_statement(base_url: str, token_url: str, *, date: str, version: str) -> str:
+    """The statement's text. ``date`` is the instant of publication, ``version`` the software's."""
+    return json.dumps(
+        {
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": date,
+            "kind": "instance",
+            "software": {"name": "Candour", "version": version},
+            "implementation": {
+                "description": "A federated shared care record: consent decides, every access is recorded.",
+                "url": base_url,
+            },
+            "fhirVersion": "4.0.1",
+            "format": ["application/fhir+json", "json"],
+            "rest": [_rest(token_url)],
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def _rest(token_url: str) -> dict[str, Any]:
+    return {
+        "mode": "server",
+        "documentation": (
+            "Dates are compared as R4 says: eq is containment, ap is overlap. A patient-scoped search is asked of every "
+            "source that may hold something; its outcome entry has one line for each."
+        ),
+        "security": _security(token_url),
+        "resource": [_resource(resource_type) for resource_type in sorted(RESOURCE_TYPES)],
+        "interaction": [{"code": "transaction"}, {"code": "batch"}],
+    }
+
+
+def _security(token_url: str) -> dict[str, Any]:
+    return {
+        "cors": False,
+        "service": [
+            {
+                "coding": [
+                    {
+                        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                        "code": "SMART-on-FHIR",
+                    }
+                ]
+            }
+        ],
+        "extension": [
+            {
+                "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+                "extension": [{"url": "token", "valueUri": token_url}],
+            }
+        ],
+    }
+
+
+def _resource(resource_type: str) -> dict[str, Any]:
+    if resource_type in _SERVER_ONLY:
+        patient = {"name": "patient", "type": "reference", "documentation": "Whose record; needed."}
+        return {"type": resource_type, "interaction": [{"code": "search-type"}], "searchParam": [patient]}
+    found: dict[str, Any] = {
+        "type": resource_type,
+        "interaction": [{"code": code} for code in _INTERACTIONS],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalRead": "not-match",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
+    }
+    if resource_type == "Patient":
+        definition = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+        found["operation"] = [{"name": "everything", "definition": definition}]
+    return found
+
+
+_INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")
+
+
+def _common(code: str) -> dict[str, str]:
+    kind = {"_lastUpdated": "date", "_profile": "uri", "_source": "uri"}.get(code, "token")
+    return {"name": code, "type": kind}
+
+
+def _own(resource_type: str) -> list[dict[str, str]]:
+    found = parameters_of(resource_type).values()
+    own = [one for one in found if not one.code.startswith("_") and one.type in SUPPORTED_TYPES]
+    return [_param(one) for one in sorted(own, key=lambda one: one.code)]
+
+
+def _param(one: SearchParameter) -> dict[str, str]:
+    shown = {"name": one.code, "type": one.type}
+    return shown | ({"documentation": one.documentation} if one.documentation else {})
