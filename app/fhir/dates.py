@@ -1,8 +1,8 @@
 """Dates as ranges: a date, dateTime, instant, Period or Timing is an interval ``[lo, hi)`` (R4 search, date).
 
 ``2020-05`` is the whole of May. Bounds are aware, in UTC, and half-open; an open end is BEGINNING or END. A
-date without a time zone means the day in ``CIVIL_ZONE``: R4 leaves it to the server, and UTC is the choice here
-because every source must index the same text alike and a search for a day must find what was written for it.
+date without a time zone means the day in ``CIVIL_ZONE``: R4 leaves it to the server, and UTC is the choice
+here because every source must index the same text alike and a search for a day find what was written for it.
 """
 
 import re
@@ -144,8 +144,8 @@ def _bound(text: Any) -> Span | None:
 def matches(prefix: Prefix, target_lo: datetime, target_hi: datetime, lo: datetime, hi: datetime) -> bool:
     """Whether a stored range ``[target_lo, target_hi)`` is found by asking ``prefix`` of ``[lo, hi)``.
 
-    R4 search, prefixes, to the letter: ``eq`` is containment ("the range of the search value fully contains the
-    range of the target value"), not overlap. As SQL over the stored row's ``lo`` and ``hi``, with a and b asked:
+    R4 search, prefixes, to the letter: ``eq`` is containment ("the range of the search value fully contains
+    the range of the target value"), not overlap. As SQL over a stored row, with a and b the range asked:
 
     ======  =============================================================
     eq      ``lo >= a AND hi <= b``

@@ -1,8 +1,8 @@
 """Index keys: what a search looks up, as one 64-bit integer.
 
 A key is the first 8 bytes, big-endian and signed, of SHA-256 over its parts in UTF-8 joined by U+001F (the
-unit separator, which no FHIR code, URI or id may hold). PostgreSQL computes the same value with ``SQL_KEY64``.
-The mapping is a lasting format: rows written under it are searched under it for ever.
+unit separator, which no FHIR code, URI or id may hold). PostgreSQL computes the same with ``SQL_KEY64``. The
+mapping is a lasting format: rows written under it are searched under it for ever.
 
 That any two of a billion keys are equal has a chance of 3 %. To show, it would have to be the very key asked
 for, in a record of the same type.
