@@ -8,7 +8,7 @@ NOTICE). The same input gives the same bytes.
 
 ``types.tsv.xz``: one line a type, in code point order: name, tab, JSON object
 ``{"k": kind, "b": base type or absent, "e": [element, …]}``, elements in the StructureDefinition's order. An
-element is ``[name, [type, …], min, max or null, flags, [target, …], value set or null, nested type or null]``;
+element is ``[name, [type, …], min, max or null, flags, [target, …], value set or null, nested or null]``;
 flags is a string of ``c`` (choice), ``s`` (isSummary), ``m`` (isModifier).
 
 ``codes.tsv.xz``: one line a value set of a required binding: canonical without version, tab,

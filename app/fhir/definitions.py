@@ -25,7 +25,7 @@ class Element:
     name: str
     """Without ``[x]``: ``value``, not ``valueQuantity``."""
     types: tuple[str, ...]
-    """FHIR type names in R4's order; ``("BackboneElement",)`` or ``("Element",)`` when ``path_type`` is set."""
+    """FHIR type names in R4's order; ``BackboneElement`` or ``Element`` when ``path_type`` is set."""
     targets: tuple[str, ...]
     """Resource types that a Reference may point to; empty or holding ``Resource`` means any."""
     min: int

@@ -1,7 +1,7 @@
 """R4's invariants that integrators rely on, written by hand: one function each, named by R4's key.
 
-Each gets the JSON of an element whose structure is known to be right and says whether the rule holds. Rules of
-severity warning in R4 are not here: a warning refuses nothing.
+Each gets the JSON of an element whose structure is known to be right and says whether the rule holds. Rules
+of severity warning in R4 are not here: a warning refuses nothing.
 """
 
 import re
@@ -81,17 +81,18 @@ def _mixed_is_after(start: str, end: str) -> bool:
     return date.fromisoformat(start[:10]) - date.fromisoformat(end[:10]) > timedelta(days=1)
 
 
+def _moment(text: str) -> tuple[int, str]:
+    """Seconds since year 0 in UTC, then the fraction's digits, ordered like text. A leap second is :59."""
+    fraction = _FRACTION.search(text)
+    whole = datetime.fromisoformat(_SECOND_60.sub(":59", _FRACTION.sub("", text)))
+    since_midnight = whole.hour * 3600 + whole.minute * 60 + whole.second
+    offset = whole.utcoffset() or timedelta()
+    seconds = whole.toordinal() * 86_400 + since_midnight - int(offset.total_seconds())
+    return seconds, fraction[0].rstrip("0") if fraction else "."
+
+
 _SECOND_60 = re.compile(r"(?<=T..:..):60")
-
-
-def _moment(text: str) -> tuple[datetime, str]:
-    """To the second in UTC, then the fraction's digits, which order like text. A leap second counts as :59."""
-    whole, fraction, zone = _PARTS.fullmatch(_SECOND_60.sub(":59", text)).groups()  # type: ignore[union-attr]
-    aware = datetime.fromisoformat(whole + zone)
-    return (aware - (aware.utcoffset() or timedelta())).replace(tzinfo=None), (fraction or ".").rstrip("0")
-
-
-_PARTS = re.compile(r"(.{19})(\.[0-9]+)?(.*)")
+_FRACTION = re.compile(r"\.[0-9]+")
 
 
 # Resources
@@ -213,11 +214,13 @@ def _first_type(bundle: Json) -> str | None:
     return name
 
 
+_QUANTITY = (
+    Invariant("qty-3", "If a code for the unit is present, the system SHALL also be present", qty_3),
+)
+
 INVARIANTS: Mapping[str, tuple[Invariant, ...]] = {
     "Extension": (Invariant("ext-1", "Must have either extensions or value[x], not both", ext_1),),
-    "Quantity": (
-        Invariant("qty-3", "If a code for the unit is present, the system SHALL also be present", qty_3),
-    ),
+    **dict.fromkeys(("Quantity", "Age", "Count", "Distance", "Duration"), _QUANTITY),
     "Period": (Invariant("per-1", "If present, start SHALL have a lower value than end", per_1),),
     "Range": (Invariant("rng-2", "If present, low SHALL have a lower value than high", rng_2),),
     "ContactPoint": (Invariant("cpt-2", "A system is required if a value is provided", cpt_2),),
@@ -258,5 +261,3 @@ INVARIANTS: Mapping[str, tuple[Invariant, ...]] = {
         Invariant("bdl-8", "fullUrl cannot be a version specific reference", bdl_8),
     ),
 }
-QUANTITIES = ("Age", "Count", "Distance", "Duration")
-INVARIANTS = dict(INVARIANTS) | dict.fromkeys(QUANTITIES, INVARIANTS["Quantity"])

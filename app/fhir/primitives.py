@@ -1,4 +1,4 @@
-"""R4's primitive types as tests of a JSON value (datatypes.html#primitive), numbers parsed as int or Decimal."""
+"""R4's primitive types as tests of a JSON value with numbers as int or Decimal (datatypes.html#primitive)."""
 
 import calendar
 import re
@@ -68,7 +68,7 @@ def _is_boolean(value: Any) -> bool:
 
 
 def _is_string(value: Any) -> bool:
-    """Not empty, no control characters but tab, line feed and carriage return. White space alone is allowed."""
+    """Not empty, no control characters but tab and line ends. White space alone is allowed."""
     return value.__class__ is str and value != "" and (value.isprintable() or not _CONTROL.search(value))
 
 
@@ -102,7 +102,8 @@ PRIMITIVES: Mapping[str, Primitive] = {
     "date": Primitive(_on_a_real_day(_DATE), "a date: YYYY, YYYY-MM or YYYY-MM-DD, on the calendar"),
     "dateTime": Primitive(
         _on_a_real_day(_DATE_TIME),
-        "a dateTime: YYYY, YYYY-MM, YYYY-MM-DD or, with seconds and zone, YYYY-MM-DDThh:mm:ss+zz:zz, on the calendar",
+        "a dateTime on the calendar: YYYY, YYYY-MM, YYYY-MM-DD or, with seconds and zone, "
+        "YYYY-MM-DDThh:mm:ss+zz:zz",
     ),
     "decimal": Primitive(_is_decimal, "a decimal number, without quotes"),
     "id": Primitive(_matching(_ID), "an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'"),

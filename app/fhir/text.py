@@ -45,7 +45,7 @@ def parse(body: str | bytes) -> Parsed:
         value = _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise _malformed(error.msg, text, error.pos) from error
-    except _Twice as error:
+    except _TwiceError as error:
         raise _malformed(f"a member name ({_shown(error.name)}) occurs twice in an object") from error
     except RecursionError as error:
         raise _malformed(f"more than {DEEPEST} levels") from error
@@ -69,7 +69,7 @@ def _decoded(body: str | bytes) -> str:
     return body.removeprefix("\ufeff")
 
 
-class _Twice(Exception):
+class _TwiceError(Exception):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
@@ -79,7 +79,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
     return members
 
 
@@ -169,7 +169,7 @@ _ITEM = re.compile(r"[ \t\n\r]*[\[,][ \t\n\r]*(?=[^\] \t\n\r])")
 
 
 def member_spans(text: str, start: int = 0) -> dict[str, Span]:
-    """Member name → span of its value, for the object that begins at or, after white space, behind ``start``."""
+    """Member name → span of its value, for the object that begins at ``start``, white space aside."""
     return {name: (begin, end) for name, begin, end, _ in _members(text, start)}
 
 

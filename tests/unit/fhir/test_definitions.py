@@ -11,13 +11,13 @@ from app.fhir.definitions import RESOURCE_TYPES, json_names, type_definition, va
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_r4_has_146_concrete_resource_types_and_none_of_another_release():
+def test_r4_has_146_concrete_resource_types_and_none_of_another_release() -> None:
     assert len(RESOURCE_TYPES) == 146
     assert {"Patient", "Binary", "Bundle", "Parameters", "MedicinalProduct"} <= RESOURCE_TYPES
     assert not {"Resource", "DomainResource", "MetadataResource", "Citation", "Ingredient"} & RESOURCE_TYPES
 
 
-def test_an_element_carries_its_cardinality_targets_binding_and_flags():
+def test_an_element_carries_its_cardinality_targets_binding_and_flags() -> None:
     elements = type_definition("Observation").elements
     assert list(elements)[:4] == ["id", "meta", "implicitRules", "language"]
     assert elements["id"].types == ("id",)
@@ -30,7 +30,7 @@ def test_an_element_carries_its_cardinality_targets_binding_and_flags():
     assert elements["category"].repeats and not elements["code"].repeats
 
 
-def test_a_choice_is_one_element_with_a_json_name_for_each_type():
+def test_a_choice_is_one_element_with_a_json_name_for_each_type() -> None:
     names = json_names("Observation")
     assert [name for name in names if name.startswith("effective")] == [
         "effectiveDateTime",
@@ -44,7 +44,7 @@ def test_a_choice_is_one_element_with_a_json_name_for_each_type():
     assert len(json_names("Extension")) == 3 + 50
 
 
-def test_a_nested_element_leads_to_its_own_type_and_a_content_reference_is_followed():
+def test_a_nested_element_leads_to_its_own_type_and_a_content_reference_is_followed() -> None:
     assert json_names("Observation")["component"][1] == "Observation.component"
     assert json_names("Observation.component")["referenceRange"][1] == "Observation.referenceRange"
     assert json_names("Bundle.entry")["link"][1] == "Bundle.link"
@@ -63,36 +63,41 @@ def test_a_nested_element_leads_to_its_own_type_and_a_content_reference_is_follo
         ("Timing.repeat", "backbone", "Element"),
     ],
 )
-def test_a_type_knows_its_kind_and_its_base(name, kind, base):
+def test_a_type_knows_its_kind_and_its_base(name: str, kind: str, base: str) -> None:
     assert (type_definition(name).kind, type_definition(name).base) == (kind, base)
 
 
-def test_specialisation_is_followed_to_the_root():
+def test_specialisation_is_followed_to_the_root() -> None:
     assert definitions.specialises("Age", "Quantity") and definitions.specialises("Age", "Element")
     assert definitions.specialises("Patient", "Resource") and not definitions.specialises(
         "Bundle", "DomainResource"
     )
 
 
-def test_every_type_that_is_referred_to_is_defined():
+def test_every_type_that_is_referred_to_is_defined() -> None:
     for name in definitions._type_rows():
         for element, concrete in json_names(name).values():
             assert definitions.is_primitive(concrete) == (type_definition(concrete).kind == "primitive")
             assert all(target in RESOURCE_TYPES | {"Resource"} for target in element.targets)
 
 
-def test_an_unknown_type_is_a_key_error():
+def test_an_unknown_type_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         type_definition("observation")
 
 
-def test_a_value_set_gives_its_codes_by_system():
+def test_a_value_set_gives_its_codes_by_system() -> None:
     genders = value_set("http://hl7.org/fhir/ValueSet/administrative-gender")
-    assert genders == {"http://hl7.org/fhir/administrative-gender": {"male", "female", "other", "unknown"}}
-    assert definitions.codes("http://hl7.org/fhir/ValueSet/task-intent") >= {"unknown", "order"}
+    intents = definitions.codes("http://hl7.org/fhir/ValueSet/task-intent")
+    assert genders is not None
+    assert intents is not None
+    assert dict(genders) == {
+        "http://hl7.org/fhir/administrative-gender": frozenset({"male", "female", "other", "unknown"})
+    }
+    assert intents >= {"unknown", "order"}
 
 
-def test_every_required_binding_is_checked_but_three_that_cannot_be_enumerated():
+def test_every_required_binding_is_checked_but_three_that_cannot_be_enumerated() -> None:
     assert definitions.unchecked_value_sets() == {
         "http://hl7.org/fhir/ValueSet/mimetypes",
         "http://hl7.org/fhir/ValueSet/ucum-units",
@@ -103,7 +108,7 @@ def test_every_required_binding_is_checked_but_three_that_cannot_be_enumerated()
     assert all(definitions.codes(canonical) for canonical in checked)
 
 
-def test_the_tables_are_what_the_script_derives_byte_for_byte(shared_data):
+def test_the_tables_are_what_the_script_derives_byte_for_byte(shared_data: Path) -> None:
     derive = runpy.run_path(str(ROOT / "scripts" / "derive_definitions.py"))["derive"]
     derived = derive(shared_data / "hl7")
     assert sum(map(len, derived.values())) < 1_500_000

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,11 +17,11 @@ from app.fhir.text import (
     with_server_fields,
 )
 
-STAMP = {"id": "new", "version_id": "7", "last_updated": "2026-11-02T10:00:00.123Z"}
+STAMP: dict[str, Any] = {"id": "new", "version_id": "7", "last_updated": "2026-11-02T10:00:00.123Z"}
 LABEL = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}
 
 
-def test_numbers_keep_their_digits_in_the_value_and_the_text():
+def test_numbers_keep_their_digits_in_the_value_and_the_text() -> None:
     body = '{"a":1.50,"b":1.0E2,"c":0.0000001,"d":10.91968939701716128,"e":19,"f":-0.0}'
     parsed = parse(body.encode())
     assert parsed.text == body
@@ -63,7 +64,7 @@ def test_numbers_keep_their_digits_in_the_value_and_the_text():
         ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "more than 64 levels"),
     ],
 )
-def test_what_is_not_strict_json_is_refused_with_its_place_or_reason(body, told):
+def test_what_is_not_strict_json_is_refused_with_its_place_or_reason(body: str, told: str) -> None:
     with pytest.raises(MalformedBody) as raised:
         parse(body)
     assert told in str(raised.value)
@@ -73,7 +74,7 @@ def test_what_is_not_strict_json_is_refused_with_its_place_or_reason(body, told)
 @pytest.mark.parametrize(
     "body", [b'{"a":"\xff"}', b"\xff\xfe{\x00}\x00", '{"a":"é"}'.encode("latin-1"), '{"a":"\ud800"}']
 )
-def test_what_is_not_utf_8_is_refused(body):
+def test_what_is_not_utf_8_is_refused(body: bytes | str) -> None:
     with pytest.raises(MalformedBody, match="UTF-8"):
         parse(body)
 
@@ -89,16 +90,16 @@ def test_what_is_not_utf_8_is_refused(body):
         ' {\r\n\t"a" : [ ] } \n',
     ],
 )
-def test_what_is_strict_json_is_read_and_kept(body):
+def test_what_is_strict_json_is_read_and_kept(body: bytes | str) -> None:
     assert parse(body).text == body
     assert parse(body.encode()).value == json.loads(body)
 
 
-def test_a_byte_order_mark_is_dropped():
+def test_a_byte_order_mark_is_dropped() -> None:
     assert parse(b'\xef\xbb\xbf{"a":1}').text == '{"a":1}'
 
 
-def test_server_fields_are_inserted_behind_the_type_and_nothing_else_changes():
+def test_server_fields_are_inserted_behind_the_type_and_nothing_else_changes() -> None:
     text = '{"resourceType" : "Basic", "code":{"text":"1.50"} , "x":1.50\n}'
     assert with_server_fields(text, **STAMP) == (
         '{"resourceType" : "Basic","id":"new",'
@@ -107,7 +108,7 @@ def test_server_fields_are_inserted_behind_the_type_and_nothing_else_changes():
     )
 
 
-def test_server_fields_replace_those_of_the_sender_where_they_stand():
+def test_server_fields_replace_those_of_the_sender_where_they_stand() -> None:
     text = (
         '{"meta": {"lastUpdated" : "2001-01-01T00:00:00Z", "profile":["p"],"source":"s"}, '
         '"id":"old", "resourceType":"Basic"}'
@@ -123,7 +124,7 @@ def test_server_fields_replace_those_of_the_sender_where_they_stand():
 @pytest.mark.parametrize(
     "text", ["{}", ' { "meta" : { } } ', '{"a":[{"id":"inner","meta":{}}]}', '{"\\u0069d":"old"}']
 )
-def test_only_the_outermost_fields_are_the_servers(text):
+def test_only_the_outermost_fields_are_the_servers(text: str) -> None:
     before, after = json.loads(text), json.loads(with_server_fields(text, **STAMP))
     assert after.pop("id") == "new" and after.pop("meta") == {
         "versionId": "7",
@@ -146,7 +147,9 @@ def test_only_the_outermost_fields_are_the_servers(text):
         (',"meta":{"security":[' + json.dumps(LABEL | {"display": "d"}) + "]}", [LABEL | {"display": "d"}]),
     ],
 )
-def test_a_label_is_added_once_and_those_of_the_sender_stay(meta, security):
+def test_a_label_is_added_once_and_those_of_the_sender_stay(
+    meta: str, security: list[dict[str, str]]
+) -> None:
     text = '{"resourceType":"Basic"' + meta + "}"
     once = with_server_fields(text, **STAMP, security=[LABEL])
     assert json.loads(once)["meta"]["security"] == security
@@ -163,7 +166,7 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,5})\.[0-9]{1,6}([eE][+-]?[0-9]{1,2}
 
 
 @st.composite
-def resource_texts(draw):
+def resource_texts(draw: st.DrawFn) -> str:
     """Objects with and without id and meta, with odd white space, escapes and decimals."""
     members = draw(st.dictionaries(texts, json_values, max_size=5))
     if draw(st.booleans()):
@@ -186,7 +189,7 @@ def resource_texts(draw):
 
 
 @given(resource_texts())
-def test_stamping_is_idempotent_and_keeps_every_other_member_byte_for_byte_and_in_order(text):
+def test_stamping_is_idempotent_and_keeps_every_other_member_byte_for_byte_and_in_order(text: str) -> None:
     stamped = with_server_fields(text, **STAMP, security=[LABEL])
     assert with_server_fields(stamped, **STAMP, security=[LABEL]) == stamped
     before, after = member_spans(text), member_spans(stamped)
@@ -197,7 +200,7 @@ def test_stamping_is_idempotent_and_keeps_every_other_member_byte_for_byte_and_i
 
 
 @given(resource_texts())
-def test_spans_cut_out_exactly_what_the_members_are(text):
+def test_spans_cut_out_exactly_what_the_members_are(text: str) -> None:
     value = json.loads(text, parse_float=str)
     spans = member_spans(text)
     assert list(spans) == list(value)
@@ -206,12 +209,12 @@ def test_spans_cut_out_exactly_what_the_members_are(text):
 
 
 @given(st.lists(json_values), st.sampled_from(["", " ", "\r\n\t"]))
-def test_array_items_are_cut_out_exactly(items, gap):
+def test_array_items_are_cut_out_exactly(items: list[Any], gap: str) -> None:
     text = "[" + gap + (gap + "," + gap).join(map(json.dumps, items)) + gap + "]"
     assert [json.loads(text[start:end]) for start, end in array_item_spans(text, 0)] == items
 
 
-def test_a_bundles_resources_are_cut_out_as_they_were_sent():
+def test_a_bundles_resources_are_cut_out_as_they_were_sent() -> None:
     text = (
         '{"resourceType":"Bundle","entry":[ '
         '{"resource" : {"resourceType":"Basic", "v":1.50} , "fullUrl":"u"},{"request":{}} ]}'
@@ -225,7 +228,7 @@ def test_a_bundles_resources_are_cut_out_as_they_were_sent():
 URN = "urn:uuid:4b2cbdd5-0d52-4d5d-8ddb-0f0d1c8a8f10"
 
 
-def test_references_are_replaced_where_they_stand_as_references_and_nowhere_else():
+def test_references_are_replaced_where_they_stand_as_references_and_nowhere_else() -> None:
     text = f"""{{"resourceType":"Observation", "value":1.50,
       "text":{{"div":"<div>{URN} <a href=\\"{URN}\\">x</a> <img\\nsrc='{URN}'/> href={URN}</div>"}},
       "subject": {{"reference" : "{URN}", "display":"{URN}"}},
@@ -259,14 +262,14 @@ def test_references_are_replaced_where_they_stand_as_references_and_nowhere_else
         ("Patient?name=O'Brien&x=y", None),
     ],
 )
-def test_every_spelling_of_a_reference_is_found(written, key):
+def test_every_spelling_of_a_reference_is_found(written: str, key: str | None) -> None:
     text = '{"resourceType":"Observation","subject":{"reference":"' + written + '"}}'
     assert json.loads(replace_references(text, {key or written: "Patient/9"}))["subject"] == {
         "reference": "Patient/9"
     }
 
 
-def test_a_narrative_link_is_unescaped_to_compare_and_escaped_to_write():
+def test_a_narrative_link_is_unescaped_to_compare_and_escaped_to_write() -> None:
     text = '{"resourceType":"Basic","text":{"div":"<div><a href=\\"Patient?a=1&amp;b=2\\">x</a></div>"}}'
     replaced = replace_references(text, {"Patient?a=1&b=2": 'Patient/1?x=1&y="2"'})
     assert (
@@ -275,5 +278,5 @@ def test_a_narrative_link_is_unescaped_to_compare_and_escaped_to_write():
 
 
 @given(resource_texts(), st.dictionaries(st.text(min_size=1, max_size=6), st.text(max_size=6)))
-def test_without_a_reference_nothing_is_replaced(text, mapping):
+def test_without_a_reference_nothing_is_replaced(text: str, mapping: dict[str, str]) -> None:
     assert replace_references(text, mapping) == text
