@@ -64,7 +64,7 @@ def _illness(chart: Chart, illness: Illness) -> None:
         return _attendance(chart, illness)
     first = max(illness.since, chart.person.last_day - 3 * YEAR)
     visits = chart.random.randrange(2, 5) if problem.sensitivity else chart.random.randrange(1, 4)
-    days = sorted(chart.day_between(first, chart.person.last_day) for _ in range(visits))
+    days = sorted({chart.day_between(first, chart.person.last_day) for _ in range(visits)})
     for day in days:
         _clinic(chart, problem, day, by, with_letter=day == days[-1])
     if problem.sensitivity:
@@ -98,7 +98,8 @@ def _clinic(chart: Chart, problem: Problem, day: date, by: Professional, *, with
             write_panel(chart, name, day, at, seen, sensitivity=sensitivity)
         text = _clinic_letter(chart, problem.code, day, by)
         chart.add(resources.letter(chart, CLINIC_LETTER, "Clinic letter", text, at, seen, by), sensitivity)
-    if problem.specialty in PROCEDURES and with_letter and not sensitivity:
+    operates = problem.specialty in PROCEDURES and chart.organisation.ods != MENTAL_HEALTH_TRUST
+    if operates and with_letter and not sensitivity:
         chart.add(resources.procedure(chart, PROCEDURES[problem.specialty], day, seen, by))
 
 

@@ -15,6 +15,8 @@ from app.demo.problems import PROBLEMS, Problem
 from app.demo.showcase import CAST, CastMember
 from app.vocabulary import NhsNumber, OdsCode, valid_nhs_number
 
+__all__ = ["CAST", "MOST_PEOPLE", "generate", "nhs_numbers"]
+
 MOST_PEOPLE = 900_000
 """About ten in eleven of the million nine-digit stems of the 999 range have a check digit."""
 

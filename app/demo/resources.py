@@ -369,7 +369,8 @@ def referral(chart: Chart, to: Resource, reason: Code, day: date, by: Profession
 
 
 def appointment(chart: Chart, day: date, hour: int, with_: Professional) -> Resource:
-    """A booked appointment of half an hour. Its times are instants."""
+    """A booked appointment of half an hour, on the Monday when ``day`` is at a weekend. Its times are instants."""
+    day += timedelta(days=7 - day.weekday() if day.weekday() > 4 else 0)
     return {
         "resourceType": "Appointment",
         "status": "booked",

@@ -115,10 +115,10 @@ CAST: Mapping[str, CastMember] = MappingProxyType(
             practice=MILLBROOK,
             trusts=(LARKMERE, THORNWICK, ASHDALE),
             illnesses=(
-                PlannedIllness("hypertension", 14.2),
+                PlannedIllness("hypertension", 14.2, (MILLBROOK, LARKMERE, THORNWICK)),
                 PlannedIllness("type-2-diabetes", 11.6),
-                PlannedIllness("atrial-fibrillation", 4.3),
-                PlannedIllness("kidney-disease", 3.1),
+                PlannedIllness("atrial-fibrillation", 4.3, (MILLBROOK, LARKMERE, THORNWICK)),
+                PlannedIllness("kidney-disease", 3.1, (MILLBROOK, LARKMERE)),
                 PlannedIllness("osteoarthritis", 8.0, (MILLBROOK, THORNWICK)),
             ),
             allergies=("penicillin",),

@@ -271,3 +271,13 @@ def _heights(population: Population, child: DemoPerson) -> Iterator[tuple[str, A
     for resource in population.records[child.nhs_number.digits][child.practice]:
         if resource["resourceType"] == "Observation" and "8302-2" in _codes(resource):
             yield resource["effectiveDateTime"], resource["valueQuantity"]["value"]
+
+
+def test_appointments_lie_ahead_on_working_days(population: Population) -> None:
+    booked = [
+        (person, date.fromisoformat(resource["start"][:10]))
+        for person, _, resource in population.resources()
+        if resource["resourceType"] == "Appointment"
+    ]
+    assert booked
+    assert all(day > person.as_of and day.weekday() < 5 and person.died is None for person, day in booked)
