@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from app.audit import tables
 from app.audit.entry import Entry, Receipt
 from app.audit.event import NodeNames
+from app.audit.packing import unpack
 from app.audit.sequence import Prepared, append, prepare
 from app.db import GONE, OVERTAKEN, Database, Statement
 from app.errors import AuditUnavailable, NotStarted, Overloaded
@@ -308,7 +309,8 @@ class AuditLog:
 
 
 def _logged(row: Any) -> Logged:
-    return Logged(row["idx"], row["entry_id"], row["recorded"], PatientKey(row["patient_key"]), row["body"])
+    body = None if row["body"] is None else unpack(row["body"])
+    return Logged(row["idx"], row["entry_id"], row["recorded"], PatientKey(row["patient_key"]), body)
 
 
 _BEGIN: Final = Statement(

@@ -31,6 +31,7 @@ from app.audit.entry import (
     read_leaf,
 )
 from app.audit.event import NodeNames, audit_event
+from app.audit.packing import pack
 
 _LOCK: Final = "SELECT * FROM audit_lock($1, $2)"
 _GROW: Final = "SELECT audit_grow($1, $2, $3, $4, $5, $6, $7, $8)"
@@ -57,7 +58,8 @@ class Prepared:
 
     entry: Entry
     recorded: datetime
-    body: bytes
+    packed: bytes
+    """The body as it is stored."""
     salt: bytes
     link_salt: bytes
     commitment: bytes
@@ -73,7 +75,13 @@ def prepare(entry: Entry, *, node: NodeNames, recorded: datetime) -> Prepared:
     salts = os.urandom(2 * SALT_BYTES)
     salt = salts[:SALT_BYTES]
     return Prepared(
-        entry, recorded, body, salt, salts[SALT_BYTES:], body_commitment(salt, body), entry.patient_key or 0
+        entry,
+        recorded,
+        pack(body),
+        salt,
+        salts[SALT_BYTES:],
+        body_commitment(salt, body),
+        entry.patient_key or 0,
     )
 
 
@@ -172,7 +180,7 @@ def _body_row(index: int, one: Prepared, number: int) -> tuple[Any, ...]:
         _trace(entry.request.trace_id),
         number,
         one.link_salt,
-        one.body,
+        one.packed,
         one.salt,
     )
 
