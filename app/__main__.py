@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +17,14 @@ from app import serving
 from app.audit.verify import verify as verify_log
 from app.db import Database
 from app.errors import CandourError, NotStarted
+from app.main import token_endpoint
 from app.opening import Opened, opened
 from app.records.sources import SourceRegister
 from app.settings import Settings
-from app.smart.clients import ClientRegister
-from app.smart.issuer import mint
+from app.smart.attestation import Attestation
+from app.smart.clients import Client, ClientRegister
 from app.smart.keys import KeyStore
+from app.smart.oauth import OAuthError
 from app.vocabulary import EmergencyReason, PurposeOfUse, ods_code
 
 app = typer.Typer(
@@ -122,6 +123,20 @@ def token(
 
 
 @app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Synthea people to use instead: a folder with uk-identities.csv.")
+    ] = None,
+    people: Annotated[int, typer.Option(help="How many people to make up.", min=1, max=10_000)] = 60,
+    port: Annotated[int, typer.Option(help="Port of the first node; the second has the next.")] = 8080,
+) -> None:
+    """Start two nodes with made-up people, one the source of the other, and print what to try."""
+    from app.demo.run import demo as run_demo
+
+    run_demo(Settings().home, people=people, port=port, data=data)
+
+
+@app.command()
 def health(url: Annotated[str, typer.Option(help="Where the service listens.")] = "") -> None:
     """Exit 0 when the service on this machine can answer safely, 1 otherwise."""
     import urllib.request
@@ -158,17 +173,18 @@ def add_client(
     keys = json.loads(jwks.read_text()) if jwks else None
 
     async def register(database: Database) -> None:
-        await ClientRegister(database).add(
+        new = Client(
             client_id,
-            kind="node" if node else "system",
-            organisation=ods_code(organisation),
-            organisation_name=organisation_name,
-            name=name or client_id,
-            jwks=keys,
-            scopes=tuple(scope.split()),
-            purposes=tuple(purpose or [PurposeOfUse.TREAT]),
+            name or client_id,
+            "node" if node else "system",
+            ods_code(organisation),
+            keys or {"keys": []},
+            tuple(scope.split()),
+            tuple(purpose or [PurposeOfUse.TREAT]),
+            organisation_name,
             emergency=emergency,
         )
+        await ClientRegister(database).add(new)
 
     _administer(register)
     out.print(f"Client {client_id} may ask for {organisation.upper()}.")
@@ -250,7 +266,7 @@ def clear_source(ods: str) -> None:
 @app.command()
 def keys() -> None:
     """Print this node's public keys (JWKS), to register it as a client elsewhere."""
-    print(json.dumps(KeyStore(Settings().home / "keys").public_jwks()))
+    print(json.dumps(KeyStore(Settings().home / "keys").jwks()))
 
 
 def _administer(work: Callable[[Database], Awaitable[None]]) -> None:
@@ -285,18 +301,9 @@ async def _minted(
 ) -> str:
     database = await Database.connect(opened_database.owner_url, size=2)
     try:
-        return await mint(
-            ClientRegister(database),
-            KeyStore(settings.home / "keys"),
-            client_id=client,
-            issuer=settings.fhir_base,
-            audience=settings.fhir_base,
-            purpose=purpose,
-            scope=scope,
-            emergency=emergency,
-            lifetime=settings.token_lifetime_seconds,
-            now=datetime.now(UTC),
-        )
+        tokens = token_endpoint(settings, database, KeyStore(settings.home / "keys"))
+        attestation = Attestation(purpose=purpose, emergency=emergency)
+        return (await tokens.mint(client, attestation, scope=scope)).access_token
     finally:
         await database.close()
 
@@ -305,7 +312,7 @@ def main() -> None:
     """Runs the command; what was expected to go wrong is a sentence, not a traceback."""
     try:
         app()
-    except (NotStarted, CandourError, ValueError) as error:
+    except (NotStarted, CandourError, OAuthError, ValueError, OSError) as error:
         err.print(f"candour: {error}", style="red", highlight=False)
         sys.exit(2)
 

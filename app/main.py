@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 
@@ -64,7 +64,7 @@ async def services(
         stack.push_async_callback(database.close)
         keys = KeyStore(settings.home / "keys")
         log = await _audit_log(settings, database, clock, stack)
-        federation = await _federation(settings, database, keys, stack)
+        federation = await _federation(settings, database, keys, clock, stack)
         yield _bound(settings, database, keys, log, federation, clock)
 
 
@@ -73,7 +73,7 @@ def create_app(node: Services) -> FastAPI:
     app = FastAPI(title="Candour", docs_url=None, redoc_url=None, openapi_url=None)
     base = node.settings.fhir_base
     app.router.routes.extend(health.routes(node.database, node.log))
-    app.router.routes.extend(discovery.routes(base, node.keys))
+    app.router.routes.extend(discovery.routes(base, node.keys, started=datetime.now(UTC)))
     app.router.routes.extend(token.routes(node.tokens))
     app.router.routes.extend(interactions.routes(node.use_cases))
     answer_failures(app)
@@ -111,16 +111,21 @@ def _bound(
         exchange=Exchange(submission),
         max_body_bytes=settings.max_body_bytes,
     )
-    tokens = TokenEndpoint(
-        database=database,
-        keystore=keys,
-        issuer_url=base,
-        token_url=token_url(settings),
-        audience=base,
-        lifetime=settings.token_lifetime_seconds,
-        clock=clock,
-    )
+    tokens = token_endpoint(settings, database, keys)
     return Services(settings, database, log, keys, use_cases, tokens)
+
+
+def token_endpoint(settings: Settings, database: Database, keys: KeyStore) -> TokenEndpoint:
+    """Issues tokens for this node: to clients over HTTP, and to the operator's command."""
+    return TokenEndpoint(
+        database,
+        keys,
+        issuer_url=settings.fhir_base,
+        token_url=token_url(settings),
+        audience=settings.fhir_base,
+        lifetime=timedelta(seconds=settings.token_lifetime_seconds),
+        clock=SystemClock(),
+    )
 
 
 def token_url(settings: Settings) -> str:
@@ -151,7 +156,7 @@ async def _audit_log(settings: Settings, database: Database, clock: Clock, stack
 
 
 async def _federation(
-    settings: Settings, database: Database, keys: KeyStore, stack: AsyncExitStack
+    settings: Settings, database: Database, keys: KeyStore, clock: Clock, stack: AsyncExitStack
 ) -> Federation:
     register = SourceRegister(database)
 

@@ -2,18 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
-from app.smart.issuer import mint
 
 from app.db import Database
 from app.main import Services, create_app, services
 from app.settings import Settings
-from app.smart.clients import ClientRegister
+from app.smart.attestation import Attestation
+from app.smart.clients import Client, ClientRegister
 from app.vocabulary import EmergencyReason, OdsCode, PurposeOfUse, ods_code
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
@@ -29,17 +28,18 @@ class World:
 
     async def client(self, client_id: str, organisation: str, **options: Any) -> None:
         """Registers a client; by default it may do everything for its organisation."""
-        await ClientRegister(self.owner).add(
+        new = Client(
             client_id,
-            kind=options.pop("kind", "system"),
-            organisation=ods_code(organisation),
-            organisation_name=f"{organisation} Trust",
-            name=client_id,
-            jwks=options.pop("jwks", None),
-            scopes=options.pop("scopes", ("system/*.cruds", "system/Consent.cruds", "system/AuditEvent.rs")),
-            purposes=options.pop("purposes", tuple(PurposeOfUse)),
+            client_id,
+            options.pop("kind", "system"),
+            ods_code(organisation),
+            options.pop("jwks", {"keys": []}),
+            options.pop("scopes", ("system/*.cruds", "system/Consent.cruds", "system/AuditEvent.rs")),
+            options.pop("purposes", tuple(PurposeOfUse)),
+            f"{organisation} Trust",
             emergency=options.pop("emergency", True),
         )
+        await ClientRegister(self.owner).add(new)
 
     async def bearer(
         self,
@@ -54,19 +54,9 @@ class World:
             if emergency_for
             else None
         )
-        token = await mint(
-            ClientRegister(self.owner),
-            self.node.keys,
-            client_id=client_id,
-            issuer=self.base,
-            audience=self.base,
-            purpose=purpose,
-            scope=scope,
-            emergency=reason,
-            lifetime=300,
-            now=datetime.now(UTC),
-        )
-        return {"Authorization": f"Bearer {token}"}
+        attestation = Attestation(purpose=purpose, emergency=reason)
+        granted = await self.node.tokens.mint(client_id, attestation, scope=scope)
+        return {"Authorization": f"Bearer {granted.access_token}"}
 
     async def get(self, path: str, who: dict[str, str], **headers: str) -> httpx.Response:
         return await self.http.get(f"/fhir/{path}", headers={**who, **_named(headers)})

@@ -1,21 +1,25 @@
 """What an integrator looks at first, without a token: /metadata, smart-configuration and the keys."""
 
+from datetime import datetime
+from importlib.metadata import version
+
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.api.outcome import FHIR_JSON
 from app.fhir.capability import capability_statement
-from app.smart.discovery import jwks, smart_configuration
+from app.fhir.instants import instant
+from app.smart.discovery import smart_configuration
 from app.smart.keys import KeyStore
 
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Cache-Control": "public, max-age=300"}
 
 
-def routes(base_url: str, keys: KeyStore) -> list[Route]:
+def routes(base_url: str, keys: KeyStore, *, started: datetime) -> list[Route]:
     token_url = base_url.rsplit("/", 1)[0] + "/oauth/token"
     jwks_url = base_url.rsplit("/", 1)[0] + "/.well-known/jwks.json"
-    statement = capability_statement(base_url, token_url)
+    statement = capability_statement(base_url, token_url, date=instant(started), version=version("candour"))
     configuration = smart_configuration(issuer=base_url, token_url=token_url, jwks_url=jwks_url)
 
     async def metadata(http: HttpRequest) -> Response:
@@ -25,7 +29,7 @@ def routes(base_url: str, keys: KeyStore) -> list[Route]:
         return JSONResponse(configuration, headers=_ANY_ORIGIN)
 
     async def public_keys(http: HttpRequest) -> Response:
-        return JSONResponse(jwks(keys), headers=_ANY_ORIGIN)
+        return JSONResponse(keys.jwks(), headers=_ANY_ORIGIN)
 
     return [
         Route("/fhir/metadata", metadata),

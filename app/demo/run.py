@@ -5,6 +5,7 @@ Node A keeps Larkmere, Thornwick and both practices; node B keeps Ashdale. A als
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import asyncio
 from rich.console import Console
 
 from app import loading
@@ -79,7 +79,7 @@ def demo(home: Path, *, people: int, port: int, data: Path | None) -> None:
     _introduced(a, b)
     with _serving(a), _serving(b):
         _out.print(f"\nBoth nodes are ready after {time.monotonic() - started:.0f} s.\n")
-        print(what_to_try(a, b, _showcase(home, data)), flush=True)
+        Console(soft_wrap=True, highlight=False, markup=False).print(what_to_try(a, b, _showcase(home, data)))
         _until_interrupted()
 
 
@@ -241,7 +241,10 @@ class Showcase:
 
 def _showcase(home: Path, data: Path | None) -> Showcase:
     if data is not None:
-        return synthea.showcase(home / "data-synthea")
+        chosen = synthea.showcase(home / "data-synthea")
+        return Showcase(
+            chosen["name"], chosen["nhs_number"], chosen["patient_id"], OdsCode(chosen["refused"])
+        )
     margaret = CAST["margaret"]
     return Showcase(margaret.name, margaret.nhs_number, margaret.patient_id(LARKMERE), THORNWICK)
 

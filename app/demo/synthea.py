@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-from app.demo.consents import consent_for_organisation
 from app.demo.json_text import to_text
-from app.vocabulary import NHS_NUMBER_SYSTEM, OdsCode
+from app.vocabulary import NHS_NUMBER_SYSTEM, ODS_SYSTEM, OdsCode
 
 _NAMESPACE = UUID("3b3f4f8e-4d6c-5f3a-8d52-9f6f2f3a1c77")
 _DIRECTORY = frozenset({"Organization", "Practitioner", "PractitionerRole", "Location"})
@@ -45,16 +44,64 @@ def write(data: Path, target: Path, custodians: Sequence[OdsCode]) -> None:
     directory: dict[str, Resource] = {}
     for identity in identities(data):
         resources = _resources(identity.bundle)
-        directory |= {f"{one['resourceType']}/{one['id']}": one for one in resources if one["resourceType"] in _DIRECTORY}
+        directory |= {
+            f"{one['resourceType']}/{one['id']}": one
+            for one in resources
+            if one["resourceType"] in _DIRECTORY
+        }
         for ods, records in split(resources, identity, custodians).items():
             (target / ods / f"1-{identity.nhs_number}.json").write_text(to_text(_transaction(records)))
     (target / "organizations.json").write_text(to_text(_transaction(directory.values())))
+    _write_choice(target, data, custodians)
+
+
+def showcase(target: Path) -> dict[str, str]:
+    """Whom the printed commands are about: who keeps out one trust, which, and their Patient at another."""
+    chosen: dict[str, str] = json.loads((target / "showcase.json").read_text())
+    return chosen
+
+
+def _write_choice(target: Path, data: Path, custodians: Sequence[OdsCode]) -> None:
+    """The first person known to the first custodian keeps out the second."""
+    keeper, refused = custodians[:2]
+    who = next(one for one in identities(data) if (target / keeper / f"1-{one.nhs_number}.json").exists())
+    records = json.loads((target / keeper / f"1-{who.nhs_number}.json").read_text())
+    patient_id = records["entry"][0]["resource"]["id"]
+    consent = _kept_out(patient_id, refused)
+    (target / keeper / f"2-consent-{who.nhs_number}.json").write_text(to_text(_transaction([consent])))
+    told = {
+        "name": f"{who.given} {who.family}",
+        "nhs_number": who.nhs_number,
+        "patient_id": patient_id,
+        "refused": refused,
+    }
+    (target / "showcase.json").write_text(json.dumps(told))
+
+
+def _kept_out(patient_id: str, ods: OdsCode) -> Resource:
+    role = {"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}
+    scope = {"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}
+    recipient = {"identifier": {"system": ODS_SYSTEM, "value": ods}}
+    return {
+        "resourceType": "Consent",
+        "id": str(uuid5(_NAMESPACE, f"Consent/{patient_id}/{ods}")),
+        "status": "active",
+        "scope": {"coding": [scope]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": f"Patient/{patient_id}"},
+        "dateTime": "2020-01-01",
+        "performer": [{"reference": f"Patient/{patient_id}"}],
+        "policy": [{"uri": "urn:candour:policy:sharing"}],
+        "provision": {"type": "deny", "actor": [{"role": {"coding": [role]}, "reference": recipient}]},
+    }
 
 
 def identities(data: Path) -> list[Identity]:
     with next(data.rglob("uk-identities.csv")).open(newline="") as rows:
         return [
-            Identity(_bundle(data, row["bundle_file"]), row["nhs_number"], row["family_name"], row["given_name"])
+            Identity(
+                _bundle(data, row["bundle_file"]), row["nhs_number"], row["family_name"], row["given_name"]
+            )
             for row in csv.DictReader(rows)
         ]
 
@@ -66,7 +113,11 @@ def split(
     by_url = {f"urn:uuid:{one['id']}": one for one in resources}
     [patient] = [one for one in resources if one["resourceType"] == "Patient"]
     own = [one for one in resources if one["resourceType"] not in _DIRECTORY | {"Patient"}]
-    home = {f"urn:uuid:{one['id']}": _provider(one, custodians) for one in own if one["resourceType"] == "Encounter"}
+    home = {
+        f"urn:uuid:{one['id']}": _provider(one, custodians)
+        for one in own
+        if one["resourceType"] == "Encounter"
+    }
     shares: dict[OdsCode, list[Resource]] = {}
     for one in own:
         shares.setdefault(_share(one, home, custodians), []).append(one)
@@ -86,12 +137,19 @@ def _share(resource: Resource, home: Mapping[str, OdsCode], custodians: Sequence
 
 
 def _kept_by(
-    ods: OdsCode, patient: Resource, records: Iterable[Resource], identity: Identity, by_url: Mapping[str, Resource]
+    ods: OdsCode,
+    patient: Resource,
+    records: Iterable[Resource],
+    identity: Identity,
+    by_url: Mapping[str, Resource],
 ) -> list[Resource]:
     id = str(uuid5(_NAMESPACE, f"{ods}/{patient['id']}"))
     names = {url: f"{one['resourceType']}/{one['id']}" for url, one in by_url.items()}
     names[f"urn:uuid:{patient['id']}"] = f"Patient/{id}"
-    own_number = {"system": f"https://{ods.lower()}.example/Id/patient-number", "value": identity.nhs_number[3:]}
+    own_number = {
+        "system": f"https://{ods.lower()}.example/Id/patient-number",
+        "value": identity.nhs_number[3:],
+    }
     identified = {
         **patient,
         "id": id,
@@ -119,7 +177,8 @@ def _references(value: Any) -> list[str]:
 
 def _transaction(resources: Iterable[Resource]) -> Resource:
     entries = [
-        {"resource": one, "request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}} for one in resources
+        {"resource": one, "request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}}
+        for one in resources
     ]
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 

@@ -1,8 +1,7 @@
-"""The CapabilityStatement: what this service does, generated from the tables that it does it by (R4 capabilitystatement)."""
+"""The CapabilityStatement, generated from the tables that the service works by (R4 capabilitystatement)."""
 
 import json
 from typing import Any
-
 
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.parameters import SearchParameter, parameters_of
@@ -40,7 +39,7 @@ def _rest(token_url: str) -> dict[str, Any]:
     return {
         "mode": "server",
         "documentation": (
-            "Dates are compared as R4 says: eq is containment, ap is overlap. A patient-scoped search is asked of every "
+            "Dates are compared as R4 says: eq is containment, ap is overlap. A patient-scoped search goes to every "
             "source that may hold something; its outcome entry has one line for each."
         ),
         "security": _security(token_url),
