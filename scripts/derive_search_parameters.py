@@ -24,6 +24,15 @@ from typing import Any
 PARAMETERS = "definitions/search-parameters.json.xz"
 COMPARTMENTS = "definitions/compartments"
 
+# HL7 has the two the wrong way round in DocumentReference-relationship: ``relatesTo.code`` is what the token
+# parameter ``relation`` finds, ``relatesTo.target`` what the reference parameter ``relatesto`` finds.
+CORRECTED_COMPONENTS = {
+    "http://hl7.org/fhir/SearchParameter/DocumentReference-relationship": [
+        ["relation", "token", "code"],
+        ["relatesto", "reference", "target"],
+    ]
+}
+
 # "Multiple Resources: * [Condition](condition.html): Who has the condition?"
 BULLET = re.compile(r"^\* \[(\w+)\]\([^)]*\): (.*)$", re.MULTILINE)
 
@@ -51,7 +60,7 @@ def row(parameter: Mapping[str, Any], by_url: Mapping[str, Mapping[str, Any]]) -
         "expression": parameter.get("expression"),
         "target": parameter.get("target"),
         "usage": usage if usage != "normal" else None,
-        "component": components,
+        "component": CORRECTED_COMPONENTS.get(parameter["url"], components),
         "doc": documentation(parameter["description"]),
     }
     return {name: value for name, value in fields.items() if value}

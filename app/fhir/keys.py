@@ -10,6 +10,7 @@ for, in a record of the same type.
 
 from functools import lru_cache
 from hashlib import sha256
+from unicodedata import combining, normalize
 
 SEPARATOR = "\x1f"
 
@@ -55,3 +56,21 @@ def fresh_token_keys(parameter: str, system: str | None, code: str | None) -> tu
     if not code:
         return (by_system,)
     return by_system, fresh_key64(parameter, "s|c", system, code), fresh_key64(parameter, "c", code)
+
+
+@lru_cache(maxsize=8_192)
+def fold(text: str) -> str:
+    """``text`` as string searches compare it: without accents, case or runs of white space (R4 search, string).
+
+    Compatibility decomposition, combining marks removed, case folded, spaces collapsed. Folding twice changes
+    nothing more, and a prefix of a word stays a prefix.
+    """
+    if not text.isascii():
+        # Folding case may yield characters that decompose again, hence twice.
+        text = _unmarked(_unmarked(text).casefold())
+    return " ".join(text.casefold().split())
+
+
+def _unmarked(text: str) -> str:
+    decomposed = normalize("NFKD", text)
+    return "".join(character for character in decomposed if not combining(character))
