@@ -14,7 +14,7 @@ from typing import Any
 from app.errors import InvalidResource
 from app.fhir import definitions
 from app.fhir.constraints import Check, constrained, from_value_set
-from app.fhir.definitions import RESOURCE_TYPES, Element, json_names, type_definition
+from app.fhir.definitions import RESOURCE_TYPES, Element, is_primitive, json_names, type_definition
 from app.fhir.findings import EnoughError, Findings, Place
 from app.fhir.invariants import INVARIANTS
 from app.fhir.narrative import narrative_fault
@@ -184,7 +184,8 @@ class _Rules(dict[str, Rule]):
         if name in self.names:
             return _member_rule(name, *self.names[name])
         element, concrete = self.names.get(name[1:], (None, "")) if name[:1] == "_" else (None, "")
-        if element is None or not definitions.is_primitive(concrete) or concrete == "xhtml":
+        # An id and a div have no extensions: in XML they are an attribute and XHTML.
+        if element is None or element.name == "id" or not is_primitive(concrete) or concrete == "xhtml":
             return None
         return _guarded(name[1:], element, _companion_rule(name[1:], element))
 
@@ -203,7 +204,7 @@ def _unknown(name: str) -> Rule:
 
 
 def _member_rule(name: str, element: Element, concrete: str) -> Rule:
-    if definitions.is_primitive(concrete):
+    if is_primitive(concrete):
         rule = _primitive_rule(name, element, concrete)
     elif concrete == "Resource" and element.name == "contained":
         rule = _contained_rule
