@@ -112,7 +112,8 @@ class Facets:
     codes: Sequence[int] = ()
     """('code', system, code) and ('code', '', code) of every Coding anywhere in it, labels apart."""
     kinds: Sequence[int] = ()
-    """('kind', system, code) of profiles, document types, MIME types and the types of resources inside it."""
+    """('kind', system, code) of its type, profiles, document types and MIME types; ('kind inside', …) of those of
+    resources inside it."""
     authors: Sequence[int] = ()
     """('ref', Type/id) and ('id', system, value) of its authors."""
     edges: Sequence[int] = ()
@@ -128,14 +129,15 @@ class _Walk:
     """What one pass over the tree has found."""
 
     base: str
+    root: Mapping[str, Any]
     confidentiality: int = UNLABELLED
     sensitivity: set[str] = field(default_factory=set)
     codes: set[int] = field(default_factory=set)
     kinds: set[int] = field(default_factory=set)
     edges: set[int] = field(default_factory=set)
 
-    def over(self, resource: Mapping[str, Any]) -> None:
-        stack: list[Any] = [resource]
+    def over(self) -> None:
+        stack: list[Any] = [self.root]
         while stack:
             node = stack.pop()
             if isinstance(node, list):
@@ -157,7 +159,7 @@ class _Walk:
                 elif name == "url" and value.endswith("inline-sec-label"):
                     self.label(node.get("valueCoding"))
             elif isinstance(value, dict):
-                stack.append(self._meta(value) if name == "meta" else value)
+                stack.append(self._meta(node, value) if name == "meta" else value)
             elif isinstance(value, list):
                 stack.append(value)
 
@@ -170,27 +172,30 @@ class _Walk:
         if target := local_reference(reference, self.base):
             self.edges.add(key64("ref", target))
 
-    def _meta(self, meta: dict[str, Any]) -> dict[str, Any]:
+    def _meta(self, node: Mapping[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
         """Labels and profiles are taken here; the rest is walked on."""
         for coding in _listed(meta.get("security")):
             self.label(coding)
         for profile in _listed(meta.get("profile")):
             if isinstance(profile, str):
-                self.kinds.add(kind_key(URIS, profile.partition("|")[0]))
+                self._kind(node, URIS, profile.partition("|")[0])
         return {name: value for name, value in meta.items() if name != "security"}
 
     def _resource(self, node: Mapping[str, Any], resource_type: str) -> None:
         """Of the resource itself and of each one inside it: a container is as sensitive as what it holds."""
-        self.kinds.add(kind_key(RESOURCE_TYPES, resource_type))
+        self._kind(node, RESOURCE_TYPES, resource_type)
         for name in _DOCUMENT_TYPES.get(resource_type, ()):
             for coding in _codings(node.get(name)):
                 if isinstance(code := coding.get("code"), str):
-                    self.kinds.add(kind_key(str(coding.get("system", "")), code))
+                    self._kind(node, str(coding.get("system", "")), code)
         if resource_type == "DocumentReference":
             for coding in _codings(node.get("securityLabel")):
                 self.label(coding)
         if resource_type == "Composition" and "confidentiality" in node:
             self.label({"system": CONFIDENTIALITY, "code": node["confidentiality"]})
+
+    def _kind(self, node: Mapping[str, Any], system: str, code: str) -> None:
+        self.kinds.add(kind_key(system, code) if node is self.root else inner_kind_key(system, code))
 
     def label(self, coding: Any) -> None:
         """One security label raises the confidentiality, adds a sensitivity, is harmless, or is unknown."""
@@ -208,8 +213,8 @@ class _Walk:
 
 def facets_of(resource: dict[str, Any], *, custodian: OdsCode, base_url: str) -> Facets:
     """The facets of a parsed resource. ``base_url`` is the FHIR base it was kept under."""
-    walk = _Walk(base_url.rstrip("/") + "/" if base_url else "")
-    walk.over(resource)
+    walk = _Walk(base_url.rstrip("/") + "/" if base_url else "", resource)
+    walk.over()
     relevant_from, relevant_until = relevant_interval(resource)
     return Facets(
         resource_type=str(resource.get("resourceType", "")),
@@ -234,6 +239,11 @@ def code_keys(system: str, code: str) -> tuple[int, ...]:
 
 def kind_key(system: str, code: str) -> int:
     return key64("kind", canonical_system(system), code)
+
+
+def inner_kind_key(system: str, code: str) -> int:
+    """Of a resource inside another one: a denial reaches the container, a permission does not."""
+    return key64("kind inside", canonical_system(system), code)
 
 
 def identifier_key(system: str, value: str) -> int:

@@ -1,0 +1,249 @@
+"""Provisions specialised on one caller, purpose and instant: what remains are conditions on the data.
+
+Matching is three-valued. What cannot be told counts as yes for a denial and as no for a permission, element by
+element; present elements are joined by AND, the values inside one by OR (R4 Consent.provision).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.consent.predicate import (
+    FALSE,
+    TRUE,
+    CustodianIn,
+    Empty,
+    IdIs,
+    LevelBetween,
+    Meets,
+    Overlaps,
+    Predicate,
+    Sensitive,
+    TypeIn,
+    Undated,
+    Within,
+    all_of,
+    any_of,
+    negated,
+)
+from app.consent.provision import Actor, ActorKind, Classes, Directive, Effect, Instance, Labels, Provision
+from app.consent.purposes import PATIENT_SIDE, denial_covers, permit_covers
+from app.fhir.facets import (
+    AUTHOR_WITHOUT_IDENTIFIER,
+    AUTHOR_WITHOUT_REFERENCE,
+    UNKNOWN_AUTHOR,
+    identifier_key,
+    inner_kind_key,
+    kind_key,
+)
+from app.fhir.keys import key64
+from app.fhir.sensitivity import LEVELS, UNKNOWN, UNLABELLED
+from app.fhir.systems import RESOURCE_TYPES, canonical_system
+from app.vocabulary import ODS_SYSTEM, Caller
+
+_READING = frozenset({"access", "use", "disclose"})
+_HIGHEST = max(LEVELS.values())
+_UNLABELLED = LevelBetween(UNLABELLED, UNLABELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks, for what and when, as provisions see it."""
+
+    caller: Caller
+    keys: frozenset[int]
+    purposes: frozenset[str]
+    at: datetime
+
+    @property
+    def practitioner_system(self) -> str:
+        return canonical_system(self.caller.practitioner.rpartition("|")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """Where one directive denies, permits, or closes what it does not open; elsewhere it is silent."""
+
+    directive: Directive
+    denies: Predicate
+    permits: Predicate
+    closes: Predicate
+
+
+def opinion(directive: Directive, asking: Asking) -> Opinion | None:
+    """The directive's value over all data, for this question; None where it is silent on everything."""
+    rule = directive.rule
+    if not _applies(rule, asking):
+        return None
+    matched = _matches(rule)
+    child_denies, child_permits = _exceptions(rule, matched, asking)
+    spoken = any_of(child_denies, child_permits)
+    by_root = all_of(negated(spoken), matched)
+    denies = any_of(child_denies, by_root if rule.effect is Effect.DENY else FALSE)
+    permits = all_of(negated(child_denies), child_permits)
+    if rule.effect is Effect.DENY:
+        return Opinion(directive, denies, permits, FALSE)
+    # A permission that speaks for this caller and purpose does not open what it leaves out.
+    return Opinion(directive, denies, any_of(permits, by_root), all_of(negated(spoken), negated(matched)))
+
+
+def _exceptions(rule: Provision, matched: Predicate, asking: Asking) -> tuple[Predicate, Predicate]:
+    """Where any rule right below comes to DENY, and where any comes to PERMIT.
+
+    A true exception, of the opposite effect, counts only where the rule itself matched; an additional rule of the
+    same effect counts by itself.
+    """
+    denies, permits = [], []
+    for child in rule.exceptions:
+        if not _applies(child, asking):
+            continue
+        considered = matched if child.effect is not rule.effect else TRUE
+        counts = all_of(considered, _matches(child))
+        below_denies, below_permits = _exceptions(child, counts, asking)
+        own = negated(any_of(below_denies, below_permits))
+        deny = any_of(below_denies, own if child.effect is Effect.DENY else FALSE)
+        permit = all_of(
+            negated(below_denies), any_of(below_permits, own if child.effect is Effect.PERMIT else FALSE)
+        )
+        denies.append(all_of(counts, deny))
+        permits.append(all_of(counts, permit))
+    return any_of(*denies), any_of(*permits)
+
+
+# The context: who, for what, when.
+
+
+def _applies(rule: Provision, asking: Asking) -> bool:
+    return (
+        (rule.period is None or rule.period.contains(asking.at))
+        and _names_the_caller(rule, asking)
+        and _covers_the_purpose(rule, asking)
+        and _is_about_reading(rule)
+    )
+
+
+def _names_the_caller(rule: Provision, asking: Asking) -> bool:
+    if rule.actors is None:
+        return True
+    told = [_is_the_caller(actor, asking) for actor in rule.actors.any_of]
+    return _decided(rule, yes=True in told, unknown=rule.actors.unknown or None in told)
+
+
+def _is_the_caller(actor: Actor, asking: Asking) -> bool | None:
+    """None where the actor and the caller have no identifier in common by which to tell them apart."""
+    if not asking.keys.isdisjoint(actor.keys):
+        return True
+    patient_side = asking.caller.purpose in PATIENT_SIDE
+    match actor.kind:
+        case ActorKind.ORGANISATION:
+            told_apart = ODS_SYSTEM in actor.systems
+        case ActorKind.PERSON:
+            told_apart = patient_side or asking.practitioner_system in actor.systems
+        case ActorKind.ROLE:
+            told_apart = bool(asking.caller.roles)
+        case ActorKind.RELATED:
+            told_apart = not patient_side
+        case ActorKind.CLIENT | ActorKind.OTHER:
+            told_apart = False
+    return False if told_apart else None
+
+
+def _covers_the_purpose(rule: Provision, asking: Asking) -> bool:
+    if rule.purposes is None:
+        return True
+    covers = denial_covers if rule.effect is Effect.DENY else permit_covers
+    yes = any(covers(code, asking.purposes) for code in rule.purposes.codes)
+    return _decided(rule, yes=yes, unknown=rule.purposes.unknown)
+
+
+def _is_about_reading(rule: Provision) -> bool:
+    """A denial of use or disclosure is one of reading; a permission must say access."""
+    if rule.actions is None:
+        return True
+    wanted = _READING if rule.effect is Effect.DENY else {"access"}
+    return _decided(rule, yes=not rule.actions.codes.isdisjoint(wanted), unknown=rule.actions.unknown)
+
+
+def _decided(rule: Provision, *, yes: bool, unknown: bool) -> bool:
+    return yes or (unknown and rule.effect is Effect.DENY)
+
+
+# The data.
+
+
+def _matches(rule: Provision) -> Predicate:
+    deny = rule.effect is Effect.DENY
+    parts: list[Predicate] = []
+    if rule.classes is not None:
+        parts.append(_of_class(rule.classes, deny=deny))
+    if rule.labels is not None:
+        parts.append(_labelled(rule.labels, deny=deny))
+    if rule.codes is not None:
+        parts.append(TRUE if deny and rule.codes.unknown else Overlaps("codes", rule.codes.keys))
+    if rule.data_period is not None:
+        start, end = rule.data_period.start, rule.data_period.end
+        parts.append(any_of(Undated(), Meets(start, end)) if deny else Within(start, end))
+    if rule.instances is not None:
+        unknown = deny and rule.instances.unknown
+        parts.append(
+            TRUE if unknown else any_of(*(_reached(one, deny=deny) for one in rule.instances.any_of))
+        )
+    return all_of(*parts)
+
+
+def _of_class(classes: Classes, *, deny: bool) -> Predicate:
+    if deny and classes.unknown:
+        return TRUE
+    keys = {kind_key(system, code) for system, code in classes.kinds}
+    if deny:
+        keys |= {inner_kind_key(system, code) for system, code in classes.kinds}
+        keys |= {inner_kind_key(RESOURCE_TYPES, name) for name in classes.types}
+    return any_of(
+        TypeIn(classes.types) if classes.types else FALSE,
+        Overlaps("kinds", frozenset(keys)) if keys else FALSE,
+    )
+
+
+def _labelled(labels: Labels, *, deny: bool) -> Predicate:
+    """A denial of a level closes it and all above; a permission opens it and all below, but not the unlabelled."""
+    if deny and labels.unknown:
+        return TRUE
+    sensitive = labels.sensitivities | ({UNKNOWN} if deny and labels.sensitivities else set())
+    parts: list[Predicate] = [Sensitive(frozenset(sensitive))] if sensitive else []
+    if labels.levels:
+        lowest, highest = min(labels.levels), max(labels.levels)
+        parts.append(LevelBetween(lowest, _HIGHEST) if deny else LevelBetween(UNLABELLED + 1, highest))
+    if deny:
+        parts.append(_UNLABELLED)
+    return any_of(*parts)
+
+
+def _reached(instance: Instance, *, deny: bool) -> Predicate:
+    parts: list[Predicate] = [IdIs(*reference.split("/", 1)) for reference in sorted(instance.itself)]
+    if instance.dependents:
+        keys = frozenset(key64("ref", reference) for reference in instance.dependents)
+        parts.append(Overlaps("edges", keys))
+    if instance.authors:
+        parts.append(_written_by(instance.authors, deny=deny))
+    return any_of(*parts)
+
+
+def _written_by(authors: frozenset[str], *, deny: bool) -> Predicate:
+    """By any of them; for a denial also whatever may be by one of them, having no name in common with them."""
+    identifiers = {author for author in authors if "|" in author}
+    references = authors - identifiers
+    keys = {key64("ref", reference) for reference in references}
+    keys |= {identifier_key(*author.rsplit("|", 1)) for author in identifiers}
+    if not deny:
+        return Overlaps("authors", frozenset(keys))
+    keys.add(UNKNOWN_AUTHOR)
+    if not identifiers:
+        keys.add(AUTHOR_WITHOUT_REFERENCE)
+    if not references:
+        keys.add(AUTHOR_WITHOUT_IDENTIFIER)
+    ods = [author.rpartition("|") for author in identifiers]
+    custodians = frozenset(value for system, _, value in ods if system == ODS_SYSTEM)
+    return any_of(
+        Overlaps("authors", frozenset(keys)),
+        Empty("authors"),
+        CustodianIn(custodians) if custodians else FALSE,
+    )
