@@ -130,19 +130,7 @@ class AuditLogInMemory:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 100,
-        after: int | None = None,
-    ) -> list[bytes]:
-        found = await self.trail(patient, since=since, until=until, limit=limit, after=after)
-        return [one.body for one in found if one.body is not None]
-
-    async def trail(
-        self,
-        patient: Sequence[PatientKey],
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-        after: int | None = None,
+        before: int | None = None,
     ) -> list[Logged]:
         everything = [self._logged(index) for index in range(len(self._prepared))]
         return [
@@ -151,7 +139,7 @@ class AuditLogInMemory:
             if one.patient_key in patient
             and (since is None or one.recorded >= since)
             and (until is None or one.recorded < until)
-            and (after is None or one.index < after)
+            and (before is None or one.index < before)
         ][:limit]
 
     async def event(self, entry_id: UUID) -> Logged | None:

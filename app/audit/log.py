@@ -121,8 +121,8 @@ class AuditLog:
         await self._disconnect()
 
     @property
-    def healthy(self) -> bool:
-        """Whether entries are being taken; a service whose log is not healthy is not ready."""
+    def running(self) -> bool:
+        """Whether entries are being taken; a service whose log does not run is not ready."""
         return self._open and not any(task.done() for task in self._tasks)
 
     async def record(self, entries: Sequence[Entry]) -> Sequence[Receipt]:
@@ -134,7 +134,7 @@ class AuditLog:
         """
         if not entries:
             return ()
-        if not self.healthy:
+        if not self.running:
             raise AuditUnavailable
         if self._entries and self._entries + len(entries) > self._max_waiting:
             raise Overloaded
@@ -173,29 +173,15 @@ class AuditLog:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 100,
-        after: int | None = None,
-    ) -> list[bytes]:
-        """AuditEvents about any of ``patient``'s keys, newest first; see ``trail`` for their places."""
-        found = await self.trail(patient, since=since, until=until, limit=limit, after=after)
-        return [one.body for one in found if one.body is not None]
-
-    async def trail(
-        self,
-        patient: Sequence[PatientKey],
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-        after: int | None = None,
+        before: int | None = None,
     ) -> list[Logged]:
-        """The same with their places. ``since <= recorded < until``; ``after`` is the index of the last one
-        seen.
+        """AuditEvents about any of ``patient``'s keys, newest first, with ``since <= recorded < until``.
 
-        Places never change, so that pages neither skip nor repeat an entry while new ones come. Raises
-        DatabaseUnavailable.
+        ``before`` is the index of the last one seen: indices never change, so that pages neither skip nor repeat an
+        entry while new ones come. Raises DatabaseUnavailable.
         """
         rows = await self._database.fetch(
-            _TRAIL, patients=list(patient), since=since, until=until, before_index=after, limit=limit
+            _EVENTS, patients=list(patient), since=since, until=until, before_index=before, limit=limit
         )
         return [_logged(row) for row in rows]
 
@@ -333,7 +319,7 @@ def _unless_null(
     return sa.or_(parameter.is_(None), condition)
 
 
-def _trail() -> Statement:
+def _events() -> Statement:
     patients = sa.bindparam("patients", type_=sa.ARRAY(sa.BigInteger))
     since = sa.bindparam("since", type_=sa.DateTime(timezone=True))
     until = sa.bindparam("until", type_=sa.DateTime(timezone=True))
@@ -353,7 +339,7 @@ def _trail() -> Statement:
     )
 
 
-_TRAIL: Final = _trail()
+_EVENTS: Final = _events()
 _ONE: Final = Statement(
     sa.select(*_COLUMNS)
     .select_from(_JOINED)

@@ -45,7 +45,7 @@ class TreeHead:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verification found. ``reason`` is empty when everything fits."""
+    """What verification found; ``reason`` is None when everything fits."""
 
     size: int
     """Leaves that were looked at."""
@@ -53,11 +53,11 @@ class Verdict:
     """The root derived from them."""
     first_bad: int | None
     """The first index at which something does not fit; None also when only the tree as a whole does not."""
-    reason: str
+    reason: str | None
 
     @property
     def holds(self) -> bool:
-        return not self.reason
+        return self.reason is None
 
 
 class Row(NamedTuple):
@@ -112,7 +112,7 @@ class Verification:
         """The verdict over all rows against the stored head and chain heads."""
         reason = self._head_fault(head) or self._chains_fault(patient_heads) or self._kept_fault()
         missing = self.size if head["size"] > self.size else None
-        return Verdict(self.size, self.root, missing if reason else None, reason)
+        return Verdict(self.size, self.root, missing if reason else None, reason or None)
 
     def _fault(self, row: Row, place: int) -> str:
         if row.place != place:

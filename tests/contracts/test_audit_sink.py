@@ -70,8 +70,9 @@ class AuditSinkContract:
         mine = [an_entry(patient_key=PatientKey(5)) for _ in range(3)]
         for entry in mine:
             await log.record([entry, an_entry(patient_key=PatientKey(6))])
-        found = [json.loads(body)["id"] for body in await log.events([PatientKey(5)])]
-        assert found == [str(entry.id) for entry in reversed(mine)]
+        found = await log.events([PatientKey(5)])
+        assert [one.entry_id for one in found] == [entry.id for entry in reversed(mine)]
+        assert [json.loads(one.body or b"")["id"] for one in found] == [str(one.entry_id) for one in found]
 
     async def test_a_persons_several_patients_are_read_together(self, log: Log) -> None:
         await log.record([an_entry(patient_key=PatientKey(key)) for key in (5, 6, 7)])
@@ -85,15 +86,15 @@ class AuditSinkContract:
             clock.at = NOON + timedelta(hours=hour)
             await log.record([an_entry()])
         until = NOON + timedelta(hours=3)
-        found = await log.trail([PatientKey(1)], since=NOON + timedelta(hours=1), until=until)
+        found = await log.events([PatientKey(1)], since=NOON + timedelta(hours=1), until=until)
         assert [one.index for one in found] == [2, 1]
 
     async def test_pages_neither_skip_nor_repeat_while_entries_come(self, log: Log) -> None:
         await log.record([an_entry() for _ in range(5)])
-        first = await log.trail([PatientKey(1)], limit=2)
+        first = await log.events([PatientKey(1)], limit=2)
         await log.record([an_entry()])
-        second = await log.trail([PatientKey(1)], limit=2, after=first[-1].index)
-        third = await log.trail([PatientKey(1)], limit=2, after=second[-1].index)
+        second = await log.events([PatientKey(1)], limit=2, before=first[-1].index)
+        third = await log.events([PatientKey(1)], limit=2, before=second[-1].index)
         assert [one.index for one in (*first, *second, *third)] == [4, 3, 2, 1, 0]
 
     async def test_one_entry_is_found_by_its_id(self, log: Log) -> None:
