@@ -362,5 +362,5 @@ def _companion_rule(json_name: str, element: Element) -> Rule:
 def _check_companion(value: Any, beside: Any, place: Place, findings: Findings) -> None:
     """``value`` stands for the id and extensions of the primitive ``beside``, which may be absent."""
     object_check("Element")(value, place, findings)
-    if beside is None and isinstance(value, dict) and "extension" not in value:
+    if isinstance(value, dict) and "extension" not in value and (beside is None or not value):
         findings.add("invariant", place, _EMPTY)

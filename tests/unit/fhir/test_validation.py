@@ -81,6 +81,8 @@ def test_a_nonsense_status_is_refused_by_its_path_and_value_set() -> None:
             "Observation.extension[0]",
         ),
         ({"_status": {"extension": [{"url": "u"}]}}, "invariant", "Observation.status.extension[0]"),
+        ({"_status": {}}, "invariant", "Observation.status"),
+        ({"_id": {"id": "a"}}, "structure", "Observation._id"),
         ({"_code": {"id": "a"}}, "structure", "Observation._code"),
         ({"_category": [{"id": "a"}]}, "structure", "Observation._category"),
         ({"text": {"status": "generated", "div": "<p>x</p>"}}, "invalid", "Observation.text.div"),
