@@ -23,7 +23,7 @@ from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.instants import instant
 from app.fhir.keys import key64
 from app.fhir.query import parse_search
-from app.fhir.text import Parsed, array_item_spans, member_spans, parse, replace_references
+from app.fhir.text import Parsed, array_item_spans, member_spans, parse, reference_rewriter
 from app.records.matching import homes, matching_ids
 from app.submission import Draft, Submission, Written, accounted, release_of
 
@@ -190,13 +190,14 @@ class Exchange:
         return {step.place: one for step, one in zip(new, kept, strict=True)}
 
     def _drafts(self, asked: Asked, steps: Sequence[Step], mapping: Mapping[str, str]) -> dict[int, Draft]:
+        rewritten = reference_rewriter(mapping)
         drafts: dict[int, Draft] = {}
         issues: list[Issue] = []
         for step in steps:
             if step.text is None or step.existing:
                 continue
             try:
-                text = replace_references(step.text, mapping)
+                text = reference_rewriter(step.text, mapping)
                 drafts[step.place] = self._submission.draft_parsed(
                     asked, step.resource_type, step.id, parse(text)
                 )

@@ -26,6 +26,10 @@ def constrained(check: Check, element: Element, concrete: str) -> Check:
 
 
 def _with_targets(check: Check, targets: Sequence[str]) -> Check:
+    """Only where a Patient is named or expected, because that decides whose record it is.
+
+    HL7's own examples break other target lists (DeviceMetric.parent, MedicationRequest.dispenseRequest.performer).
+    """
     allowed = frozenset(targets)
     text = f"is not allowed here, only to: {', '.join(sorted(allowed))}."
     matches = _LITERAL.fullmatch
@@ -35,7 +39,8 @@ def _with_targets(check: Check, targets: Sequence[str]) -> Check:
         literal = value.get("reference") if value.__class__ is dict else None
         if literal.__class__ is str and (found := matches(literal)):
             target = found[1]
-            if target not in allowed and target in RESOURCE_TYPES:
+            concerns_patient = "Patient" in (target, *allowed)
+            if concerns_patient and target not in allowed and target in RESOURCE_TYPES:
                 findings.add("structure", place, f"A reference to {target} {text}")
 
     return checked
