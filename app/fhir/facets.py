@@ -110,7 +110,8 @@ class Facets:
     sensitivity: frozenset[str] = frozenset()
     """Codes of ActCode with everything they fall under; UNKNOWN for a label that is not understood."""
     codes: Sequence[int] = ()
-    """('code', system, code) and ('code', '', code) of every Coding anywhere in it, labels apart."""
+    """('code', system, code) and ('code', '', code) of every Coding anywhere in it, labels apart; of one without
+    a system ('code', 'no system', code)."""
     kinds: Sequence[int] = ()
     """('kind', system, code) of its type, profiles, document types and MIME types; ('kind inside', …) of those of
     resources inside it."""
@@ -166,7 +167,10 @@ class _Walk:
     def _coding(self, node: Mapping[str, Any], code: str) -> None:
         if not any(name in node for name in _NOT_OF_A_CODING):
             system = node.get("system")
-            self.codes.update(code_keys(system if isinstance(system, str) else "", code))
+            if isinstance(system, str) and system:
+                self.codes.update(code_keys(system, code))
+            else:
+                self.codes.update((*code_keys("", code), bare_code_key(code)))
 
     def _edge(self, reference: str) -> None:
         if target := local_reference(reference, self.base):
@@ -235,6 +239,11 @@ def code_keys(system: str, code: str) -> tuple[int, ...]:
     """By system and code, and by code alone; the system under its one name."""
     alone = key64("code", "", code)
     return (alone,) if not system else (key64("code", canonical_system(system), code), alone)
+
+
+def bare_code_key(code: str) -> int:
+    """Of a code that stands without its system: it may be of the one that a denial means."""
+    return key64("code", "no system", code)
 
 
 def kind_key(system: str, code: str) -> int:
