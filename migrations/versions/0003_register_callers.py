@@ -1,12 +1,12 @@
 """Register the clients that may ask, and remember used assertions until they expire."""
 
-from alembic import op
+from app.migrate import execute
 
 revision, down_revision = "0003", "0002"
 
 
 def upgrade() -> None:
-    op.execute("""
+    execute("""
         CREATE TABLE client (
             client_id text PRIMARY KEY CHECK (length(client_id) BETWEEN 1 AND 255),
             name text NOT NULL,
