@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Final
+from urllib.parse import quote
 
 from app.audit.balp import (
     APPLICATION_SERVER,
@@ -58,6 +59,9 @@ class NodeNames:
 
 
 _NOT_FHIR: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+_URI: Final = re.compile(r"[!-~]+")
+_CODE: Final = re.compile(r"[!-~]+( [!-~]+)*")
 
 
 def audit_event(entry: Entry, *, node: NodeNames, recorded: datetime) -> bytes:
@@ -192,14 +196,20 @@ def _user(caller: Caller, codings: str, *, plain: bool) -> str:
     return (
         f'{{"type":{{"coding":[{codings if plain else f"{codings},{TOKEN_USER}"}]}}{roles},'
         f'"who":{{{who}"identifier":{{{system}"value":{_quoted(caller.subject)}}}}}{alternative}{name}'
-        f',"requestor":true,"policy":[{_quoted(f"urn:ietf:params:oauth:jti:{caller.token_id}")}]'
+        f',"requestor":true,"policy":[{_quoted(_token_urn(caller.token_id))}]'
         f"{_purpose(caller, 'purposeOfUse')}}}"
     )
 
 
+def _token_urn(token_id: str) -> str:
+    """``policy`` is a URI: what a URI cannot hold is percent-encoded."""
+    plain = _URI.fullmatch(token_id) is not None
+    return "urn:ietf:params:oauth:jti:" + (token_id if plain else quote(token_id, errors="replace"))
+
+
 def _role(role: str) -> str:
-    system, bar, code = role.rpartition("|")
-    if bar and system and code:
+    system, _, code = role.rpartition("|")
+    if _URI.fullmatch(system) and _CODE.fullmatch(code):
         return f'{{"coding":[{{"system":{_quoted(system)},"code":{_quoted(code)}}}]}}'
     return f'{{"text":{_quoted(role)}}}'
 
