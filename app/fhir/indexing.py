@@ -13,8 +13,6 @@ from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import Selector, Sink, selectors
 from app.fhir.parameters import Component, SearchParameter, parameters_of
 from app.fhir.rows import (
-    MAKERS,
-    WITHOUT_ROWS,
     Composite,
     DateRow,
     Found,
@@ -24,6 +22,7 @@ from app.fhir.rows import (
     Reference,
     StringRow,
 )
+from app.fhir.writers import MAKERS, WITHOUT_ROWS
 
 __all__ = [
     "NOT_EXTRACTED",

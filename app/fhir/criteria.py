@@ -1,0 +1,256 @@
+"""What a search asks of one parameter, as values that a store can compile (R4 search, 3.1.1.4).
+
+Within a criterion the alternatives are OR; several criteria are AND. Token, reference and URI criteria hold the keys
+under which matching resources were indexed (``app.fhir.keys``): one of them must be among the resource's.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, get_args
+
+from app.errors import MalformedSearch
+from app.fhir.dates import Prefix, asked_span
+from app.fhir.keys import fold, key64
+from app.fhir.references import LiteralReference, read_reference
+
+PREFIXES: tuple[Prefix, ...] = get_args(Prefix)
+
+StringModifier = Literal["", "exact", "contains"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCriterion:
+    """``alternatives`` are (system, code): None is "any", an empty system is "none at all" (``|code``).
+
+    ``param`` is ``subject:identifier`` when the reference's identifier is asked for.
+    """
+
+    param: str
+    alternatives: tuple[tuple[str | None, str | None], ...]
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCriterion:
+    """``alternatives`` as asked; a bare id has a key for each type that the parameter may point to."""
+
+    param: str
+    alternatives: tuple[str, ...]
+    keys: tuple[int, ...]
+
+    def widened(self, patient_ids: Iterable[str]) -> "ReferenceCriterion":
+        """The same, also satisfied by a reference to any of these Patients."""
+        more = (key64(self.param, "r", f"Patient/{id}") for id in patient_ids)
+        return replace(self, keys=tuple(dict.fromkeys((*self.keys, *more))))
+
+
+@dataclass(frozen=True, slots=True)
+class UriCriterion:
+    param: str
+    alternatives: tuple[str, ...]
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DateAlternative:
+    """``prefix`` of the range ``[lo, hi)``; ``app.fhir.dates.matches`` says what it finds."""
+
+    prefix: Prefix
+    lo: datetime
+    hi: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DateCriterion:
+    """A resource matches when one of its rows for ``param`` matches one alternative."""
+
+    param: str
+    alternatives: tuple[DateAlternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LastUpdatedCriterion:
+    alternatives: tuple[DateAlternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StringCriterion:
+    """Without a modifier a row matches that starts with the text; both folded. ``exact`` compares as written."""
+
+    param: str
+    modifier: StringModifier
+    alternatives: tuple[str, ...]
+    """What to compare: as written for ``exact``, folded otherwise."""
+    folded: tuple[str, ...]
+    """Each alternative folded, in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdCriterion:
+    ids: tuple[str, ...]
+
+
+Criterion = (
+    TokenCriterion
+    | ReferenceCriterion
+    | UriCriterion
+    | DateCriterion
+    | LastUpdatedCriterion
+    | StringCriterion
+    | IdCriterion
+)
+
+
+# Escapes (R4 search, 3.1.1.4.8).
+
+_ESCAPES = re.compile(r"\\(.?)", re.DOTALL)
+
+
+def split(text: str, separator: str) -> list[str]:
+    """``text`` cut at each ``separator`` that no backslash precedes; escapes stay in the parts."""
+    parts, start, at = [], 0, 0
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] == separator:
+            parts.append(text[start:at])
+            start = at + 1
+        at += 1
+    return [*parts, text[start:]]
+
+
+def unescape(name: str, text: str) -> str:
+    r"""``\,`` ``\|`` ``\$`` and ``\\`` mean the character itself. Raises MalformedSearch for any other backslash."""
+
+    def character(found: re.Match[str]) -> str:
+        if found[1] not in (",", "|", "$", "\\"):
+            raise MalformedSearch(
+                f"{name}: a backslash stands only before a comma, |, $ or another backslash."
+            )
+        return found[1]
+
+    return _ESCAPES.sub(character, text)
+
+
+def escape(text: str) -> str:
+    """``text`` as it must be written to mean itself."""
+    return re.sub(r"[\\,|$]", r"\\\g<0>", text)
+
+
+# Values. ``alternatives`` are not empty and still escaped.
+
+
+def token(name: str, alternatives: Sequence[str]) -> TokenCriterion:
+    """``code``, ``system|code``, ``|code`` or ``system|``. Raises MalformedSearch."""
+    pairs = tuple(_token(name, text) for text in alternatives)
+    return TokenCriterion(name, pairs, tuple(_token_key(name, *pair) for pair in pairs))
+
+
+def _token(name: str, text: str) -> tuple[str | None, str | None]:
+    parts = [unescape(name, part) for part in split(text, "|")]
+    match parts:
+        case [code]:
+            return None, code
+        case [system, code] if system or code:
+            return system, code or None
+        case _:
+            raise MalformedSearch(f"{name}: a token is written code, system|code, |code or system|.")
+
+
+def _token_key(name: str, system: str | None, code: str | None) -> int:
+    if code is None:
+        return key64(name, "s|", system or "")
+    if system is None:
+        return key64(name, "c", code)
+    return key64(name, "s|c", system, code) if system else key64(name, "|c", code)
+
+
+def reference(
+    name: str, alternatives: Sequence[str], types: Sequence[str], base_url: str, *, canonical: bool
+) -> ReferenceCriterion:
+    """``id``, ``Type/id``, a URL or a URN. ``types`` are those a bare id may mean; ``canonical``: URIs count too.
+
+    ``Type/id`` of another type than ``types`` finds nothing. Raises MalformedSearch.
+    """
+    texts = tuple(unescape(name, text) for text in alternatives)
+    keys = dict.fromkeys(
+        key for text in texts for key in _reference_keys(name, text, types, base_url, canonical)
+    )
+    return ReferenceCriterion(name, texts, tuple(keys))
+
+
+def _reference_keys(
+    name: str, text: str, types: Sequence[str], base_url: str, canonical: bool
+) -> Iterable[int]:
+    literal = read_reference(text, base_url)
+    if literal.where == "here":
+        if literal.type in types:
+            yield key64(name, "r", _versioned(literal))
+    elif _BARE_ID.fullmatch(text):
+        for kind in types:
+            yield key64(name, "r", f"{kind}/{text}")
+    elif literal.where == "elsewhere":
+        if literal.type in types:
+            yield key64(name, "r", text)
+    else:
+        yield key64(name, "r", text)
+    if canonical:
+        yield key64(name, "u", text)
+
+
+def _versioned(literal: LiteralReference) -> str:
+    return f"{literal.relative}/_history/{literal.version}" if literal.version else literal.relative
+
+
+_BARE_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+
+
+def patients_meant(
+    criterion: ReferenceCriterion, types: Sequence[str], base_url: str
+) -> frozenset[str] | None:
+    """Ids of the Patients of ours that the alternatives mean; empty when they mean no patient.
+
+    None when that cannot be told, or not of all alternatives: a bare id of several types, one version, a URN.
+    """
+    meant: list[str] = []
+    for text in criterion.alternatives:
+        literal = read_reference(text, base_url)
+        if literal.where == "here" and literal.version is None:
+            meant.append(literal.id if literal.type == "Patient" else "")
+        elif tuple(types) == ("Patient",) and _BARE_ID.fullmatch(text):
+            meant.append(text)
+        else:
+            return None
+    return frozenset(meant) - {""} if "" not in meant or not any(meant) else None
+
+
+def uri(name: str, alternatives: Sequence[str]) -> UriCriterion:
+    texts = tuple(unescape(name, text) for text in alternatives)
+    return UriCriterion(name, texts, tuple(key64(name, "u", text) for text in texts))
+
+
+def dates(name: str, alternatives: Sequence[str]) -> tuple[DateAlternative, ...]:
+    """``[prefix]YYYY[-MM[-DD[Thh:mm[:ss[.s]][zone]]]]``. Raises MalformedSearch, also for a day that is none."""
+    return tuple(_date(name, unescape(name, text)) for text in alternatives)
+
+
+def _date(name: str, text: str) -> DateAlternative:
+    prefix = next((one for one in PREFIXES if text.startswith(one)), None)
+    span = asked_span(text.removeprefix(prefix or ""))
+    if span is None:
+        raise MalformedSearch(
+            f"{name}: a date is written YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss+hh:mm, must exist, and may "
+            f"follow one of {', '.join(PREFIXES)}."
+        )
+    return DateAlternative(prefix or "eq", *span)
+
+
+def string(name: str, modifier: StringModifier, alternatives: Sequence[str]) -> StringCriterion:
+    """Raises MalformedSearch when nothing is left to compare, e.g. of an accent alone."""
+    texts = tuple(unescape(name, text) for text in alternatives)
+    folded = tuple(fold(text) for text in texts)
+    if not all(folded):
+        raise MalformedSearch(f"{name}: at least one letter, digit or sign is needed.")
+    return StringCriterion(name, modifier, texts if modifier == "exact" else folded, folded)

@@ -1,0 +1,394 @@
+"""A search as R4 writes it, parsed once into a SearchQuery (R4 search). Pure: nothing is looked up.
+
+Supported: token, reference, date, string and URI parameters with the modifiers ``:identifier``, ``:[Type]``,
+``:exact`` and ``:contains``; ``_id``, ``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``,
+``_count`` and ``_sort``. What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a
+supported parameter with a value that cannot be read is refused in both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, NamedTuple, get_args
+from urllib.parse import quote, urlencode
+
+from app.errors import MalformedSearch, TooCostly, UnknownType, UnsupportedSearch
+from app.fhir import criteria
+from app.fhir.compartments import compartment_parameters
+from app.fhir.criteria import (
+    Criterion,
+    DateAlternative,
+    DateCriterion,
+    IdCriterion,
+    LastUpdatedCriterion,
+    ReferenceCriterion,
+    StringCriterion,
+    StringModifier,
+    TokenCriterion,
+    UriCriterion,
+)
+from app.fhir.definitions import RESOURCE_TYPES
+from app.fhir.fhirpath import Selector, selectors
+from app.fhir.parameters import SearchParameter, parameter, parameters_of
+
+__all__ = [
+    "DEFAULT_COUNT",
+    "MOST_COUNT",
+    "SUPPORTED_TYPES",
+    "Criterion",
+    "DateAlternative",
+    "DateCriterion",
+    "IdCriterion",
+    "Ignored",
+    "LastUpdatedCriterion",
+    "ReferenceCriterion",
+    "SearchQuery",
+    "SortKey",
+    "StringCriterion",
+    "TokenCriterion",
+    "UriCriterion",
+    "is_supported",
+    "parse_search",
+]
+
+DEFAULT_COUNT = 20
+MOST_COUNT = 1_000
+"""A larger ``_count`` is answered with pages of this size, as R4 allows."""
+
+SUPPORTED_TYPES = frozenset({"token", "reference", "date", "string", "uri"})
+
+_MOST_PAIRS = 100
+_MOST_KEYS = 1_000
+"""Alternatives of all criteria together, so that a statement's parameters stay within PostgreSQL's."""
+
+_PRESENTATION = ("_format", "_pretty")
+_CONTROLS = frozenset({"_count", "_sort", *_PRESENTATION})
+
+# Modifiers that R4 defines, by the parameter types that they stand for (R4 search, 3.1.1.4.5).
+_MODIFIERS: Mapping[str, frozenset[str]] = {
+    "missing": frozenset({"token", "reference", "date", "string", "uri", "number", "quantity", "special"}),
+    "exact": frozenset({"string"}),
+    "contains": frozenset({"string"}),
+    "text": frozenset({"token"}),
+    "not": frozenset({"token"}),
+    "in": frozenset({"token"}),
+    "not-in": frozenset({"token"}),
+    "of-type": frozenset({"token"}),
+    "above": frozenset({"token", "reference", "uri"}),
+    "below": frozenset({"token", "reference", "uri"}),
+    "identifier": frozenset({"reference"}),
+}
+_SUPPORTED_MODIFIERS = {("string", "exact"), ("string", "contains"), ("reference", "identifier")}
+
+
+class Ignored(NamedTuple):
+    """A parameter that does not count, as it was named, and why; both are safe to show."""
+
+    name: str
+    reason: str
+
+
+class SortKey(NamedTuple):
+    """``_lastUpdated`` or a date parameter of the type."""
+
+    parameter: str
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """What is asked, and what of the question was used."""
+
+    resource_type: str
+    criteria: tuple[Criterion, ...]
+    sort: SortKey | None
+    count: int
+    """Matches a page, 0 to MOST_COUNT; 0 asks for the total alone."""
+    used_pairs: tuple[tuple[str, str], ...]
+    """For the ``self`` link: everything that was used, repeated parameters in their order."""
+    ignored: tuple[Ignored, ...]
+    base_url: str
+    patient_scope: str | None
+    """The one Patient of ours that every match must belong to, because a parameter that means just that names it."""
+    scope_criteria: tuple[Criterion, ...]
+    """The criteria that name ``patient_scope``."""
+    pairs_without_patient: tuple[tuple[str, str], ...]
+    """``used_pairs`` without those criteria, and without ``_count``, ``_sort`` and presentation."""
+
+    def self_link(self, base_url: str) -> str:
+        """``Bundle.link`` with relation ``self``."""
+        pairs = urlencode(self.used_pairs, quote_via=quote, safe="/:,")
+        return f"{base_url}/{self.resource_type}" + (f"?{pairs}" if pairs else "")
+
+    def saved(self) -> dict[str, Any]:
+        """As JSON, for a page link; ``restore`` gives the same query back."""
+        return {
+            "type": self.resource_type,
+            "pairs": [list(pair) for pair in self.used_pairs],
+            "ignored": [list(one) for one in self.ignored],
+            "count": self.count,
+            "base": self.base_url,
+        }
+
+    @classmethod
+    def restore(cls, saved: Mapping[str, Any]) -> "SearchQuery":
+        pairs = [(name, value) for name, value in saved["pairs"]]
+        query = parse_search(
+            saved["type"], pairs, strict=True, base_url=saved["base"], default_count=saved["count"]
+        )
+        return replace(query, ignored=tuple(Ignored(*one) for one in saved["ignored"]))
+
+
+def parse_search(
+    resource_type: str,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    strict: bool,
+    base_url: str = "",
+    default_count: int = DEFAULT_COUNT,
+) -> SearchQuery:
+    """The query of decoded (name, value) pairs, in their order.
+
+    ``base_url`` (no trailing slash) is how our own records may be named absolutely. Raises UnknownType,
+    MalformedSearch, TooCostly and, when strict, UnsupportedSearch.
+    """
+    if resource_type not in RESOURCE_TYPES:
+        raise UnknownType
+    if len(pairs) > _MOST_PAIRS:
+        raise TooCostly(f"At most {_MOST_PAIRS} parameters can be asked at once.")
+    reading = _Reading(resource_type, strict, base_url, default_count)
+    for name, value in pairs:
+        reading.take(name, value)
+    return reading.query()
+
+
+def is_supported(one: SearchParameter) -> bool:
+    """Whether searches by this parameter are answered."""
+    return one.type in SUPPORTED_TYPES and one.usage == "normal" and bool(one.expression)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A query half read."""
+
+    resource_type: str
+    strict: bool
+    base_url: str
+    count: int
+    criteria: list[tuple[Criterion, tuple[str, str]]] = field(default_factory=list)
+    sort: SortKey | None = None
+    used: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[Ignored] = field(default_factory=list)
+    scoping: list[tuple[Criterion, frozenset[str] | None]] = field(default_factory=list)
+    """Criteria that say whose record it is, with the Patients named; None when that cannot be told."""
+
+    def take(self, name: str, value: str) -> None:
+        _readable(name, value)
+        if not value.strip(","):
+            self.ignored.append(Ignored(_shown(name), "it has no value"))
+        elif name in _CONTROLS:
+            self._control(name, value)
+        elif (refusal := _refusal(self.resource_type, name)) is not None:
+            self._unsupported(name, refusal)
+        else:
+            criterion = self._criterion(name, [one for one in criteria.split(value, ",") if one])
+            self.criteria.append((criterion, (name, value)))
+            self.used.append((name, value))
+
+    def _unsupported(self, name: str, reason: str) -> None:
+        if self.strict:
+            raise UnsupportedSearch(f"{_shown(name)}: {reason}.")
+        self.ignored.append(Ignored(_shown(name), reason))
+
+    def _control(self, name: str, value: str) -> None:
+        if any(name == used for used, _ in self.used):
+            raise MalformedSearch(f"{name} may be given once only.")
+        if name == "_count":
+            self.count = _count(value)
+            value = str(self.count)
+        elif name == "_sort":
+            self.sort = _sort(self.resource_type, value)
+            if self.sort is None:
+                return self._unsupported(
+                    name, "only one key, _lastUpdated or a date parameter, can be sorted by"
+                )
+        self.used.append((name, value))
+        return None
+
+    def _criterion(self, name: str, alternatives: Sequence[str]) -> Criterion:
+        code, _, modifier = name.partition(":")
+        if code == "_id":
+            return IdCriterion(tuple(criteria.unescape(name, one) for one in alternatives))
+        if code == "_lastUpdated":
+            return LastUpdatedCriterion(criteria.dates(name, alternatives))
+        found = parameters_of(self.resource_type)[code]
+        match found.type:
+            case "date":
+                return DateCriterion(code, criteria.dates(name, alternatives))
+            case "string":
+                return criteria.string(code, _string_modifier(modifier), alternatives)
+            case "uri":
+                return criteria.uri(code, alternatives)
+            case "token":
+                return criteria.token(code, alternatives)
+            case _ if modifier == "identifier":
+                return criteria.token(name, alternatives)
+            case _:
+                return self._reference(code, modifier, alternatives)
+
+    def _reference(self, code: str, modifier: str, alternatives: Sequence[str]) -> ReferenceCriterion:
+        types = _target_types(self.resource_type, code)
+        asked = types if not modifier else tuple(one for one in types if one == modifier)
+        canonical = not modifier and _holds_uris(self.resource_type, code)
+        criterion = criteria.reference(code, alternatives, asked, self.base_url, canonical=canonical)
+        if code in _scope_parameters(self.resource_type):
+            self.scoping.append((criterion, criteria.patients_meant(criterion, asked, self.base_url)))
+        return criterion
+
+    def _scope(self) -> tuple[str | None, tuple[Criterion, ...]]:
+        """The one Patient named and the criteria that name them, unless another may be meant as well."""
+        named = [patients for _, patients in self.scoping if patients != frozenset()]
+        if not named or named[0] is None or len(named[0]) != 1 or any(one != named[0] for one in named):
+            return None, ()
+        return next(iter(named[0])), tuple(one for one, patients in self.scoping if patients == named[0])
+
+    def query(self) -> SearchQuery:
+        if sum(_size(criterion) for criterion, _ in self.criteria) > _MOST_KEYS:
+            raise TooCostly(f"At most {_MOST_KEYS} alternatives can be asked at once.")
+        patient, scoping = self._scope()
+        return SearchQuery(
+            resource_type=self.resource_type,
+            criteria=tuple(criterion for criterion, _ in self.criteria),
+            sort=self.sort,
+            count=self.count,
+            used_pairs=tuple(self.used),
+            ignored=tuple(self.ignored),
+            base_url=self.base_url,
+            patient_scope=patient,
+            scope_criteria=scoping,
+            pairs_without_patient=tuple(
+                pair for criterion, pair in self.criteria if criterion not in scoping
+            ),
+        )
+
+
+def _readable(name: str, value: str) -> None:
+    """Raises MalformedSearch for what no text of FHIR can hold, and neither PostgreSQL nor UTF-8."""
+    for text in (name, value):
+        if any((ord(one) < 32 and one not in "\t\n\r") or 0xD800 <= ord(one) <= 0xDFFF for one in text):
+            raise MalformedSearch("A search parameter holds a character that is no text.")
+
+
+def _shown(name: str) -> str:
+    """A name that the caller chose, fit for an error text and for the log."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name[:64])
+
+
+def _refusal(resource_type: str, name: str) -> str | None:
+    """Why a parameter cannot be answered, or None. Raises MalformedSearch for a modifier that never fits its type."""
+    code, colon, modifier = name.partition(":")
+    if code == "_has" or "." in name:
+        return "chained and reverse-chained parameters are not supported"
+    found = parameter(resource_type, code)
+    if found is None:
+        return f"it is not a search parameter of {resource_type} that is known here"
+    if colon and (reason := _modifier_refusal(found, code, modifier)) is not None:
+        return reason
+    if is_supported(found):
+        return None
+    kind = found.type if found.type not in SUPPORTED_TYPES else "phonetic" if found.expression else "text"
+    return f"{kind} search is not supported"
+
+
+def _modifier_refusal(found: SearchParameter, code: str, modifier: str) -> str | None:
+    if modifier in RESOURCE_TYPES:
+        if found.type == "reference":
+            return None
+    elif modifier not in _MODIFIERS:
+        return "the modifier is not known"
+    elif found.type in _MODIFIERS[modifier]:
+        return None if (found.type, modifier) in _SUPPORTED_MODIFIERS else "the modifier is not supported"
+    raise MalformedSearch(f"{code}: the modifier :{modifier} does not apply to a {found.type} parameter.")
+
+
+def _string_modifier(modifier: str) -> StringModifier:
+    return next(known for known in get_args(StringModifier) if known == modifier)
+
+
+def _count(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 9):
+        raise MalformedSearch("_count: a whole number, 0 or more, is needed.")
+    return min(int(value), MOST_COUNT)
+
+
+def _sort(resource_type: str, value: str) -> SortKey | None:
+    code = value.removeprefix("-")
+    found = parameter(resource_type, code)
+    if found is None or found.type != "date":
+        return None
+    return SortKey(code, value.startswith("-"))
+
+
+def _size(criterion: Criterion) -> int:
+    match criterion:
+        case TokenCriterion(keys=keys) | ReferenceCriterion(keys=keys) | UriCriterion(keys=keys):
+            return len(keys)
+        case IdCriterion(ids):
+            return len(ids)
+        case DateCriterion(alternatives=found) | LastUpdatedCriterion(alternatives=found):
+            return len(found)
+        case StringCriterion(alternatives=texts):
+            return len(texts)
+
+
+# What a reference parameter may point to, and whether it says whose record a resource is.
+
+
+def _selectors(resource_type: str, code: str) -> tuple[Selector, ...]:
+    return selectors(parameters_of(resource_type)[code].expression, resource_type)
+
+
+@cache
+def _target_types(resource_type: str, code: str) -> tuple[str, ...]:
+    """Types that the parameter and the element it finds both allow; ``patient`` says by its name what it means."""
+    if code == "patient":
+        return ("Patient",)
+    said = parameters_of(resource_type)[code].targets or tuple(sorted(RESOURCE_TYPES))
+    found = _selectors(resource_type, code)
+    if any(not one.targets for one in found):
+        return said
+    allowed = {target for one in found for target in one.targets}
+    return tuple(target for target in said if target in allowed)
+
+
+@cache
+def _holds_uris(resource_type: str, code: str) -> bool:
+    return any(one.type in ("canonical", "uri") for one in _selectors(resource_type, code))
+
+
+@cache
+def _scope_parameters(resource_type: str) -> frozenset[str]:
+    """Parameters that mean what ``patient`` means for the type, by the elements they look at.
+
+    They put a resource into the Patient's compartment, and any source understands ``patient`` in their place.
+    """
+    codes = parameters_of(resource_type)
+    membership = {
+        path
+        for code in compartment_parameters("Patient", resource_type)
+        for path in _paths(resource_type, code)
+    }
+    if "patient" not in codes or not _paths(resource_type, "patient") <= membership:
+        return frozenset()
+    meant = _paths(resource_type, "patient")
+    return frozenset(
+        code
+        for code, one in codes.items()
+        if one.type == "reference"
+        and _paths(resource_type, code) == meant
+        and "Patient" in _target_types(resource_type, code)
+    )
+
+
+def _paths(resource_type: str, code: str) -> set[tuple[str, ...]]:
+    return {one.path for one in _selectors(resource_type, code)}
