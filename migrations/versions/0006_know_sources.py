@@ -18,11 +18,15 @@ def upgrade() -> None:
             quarantined_at timestamptz,
             added_at timestamptz NOT NULL DEFAULT now()
         );
-        -- A person's Patient id at a source, found by NHS number; ids there do not change.
+        -- A server asked under two names would answer everything twice.
+        CREATE UNIQUE INDEX source_address ON source (base_url) WHERE active;
+        -- A person's Patients at a source, found by NHS number: the ids to ask for, and all that these reach there.
+        -- Only ever a saving of time: every use is checked against the number again.
         CREATE TABLE source_patient (
             ods_code text NOT NULL REFERENCES source ON DELETE CASCADE,
             person_key bigint NOT NULL,
-            patient_id text NOT NULL,
+            asked text[] NOT NULL,
+            linked text[] NOT NULL,
             seen_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (person_key, ods_code)
         );
