@@ -137,7 +137,7 @@ def _roles(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
 def _role(given: object, name: str) -> str:
     if isinstance(given, dict):
         system, code = given.get("system", ""), given.get("code", "")
-        given = f"{system}|{code}" if system else code
+        given = f"{system}|{code}" if system and code else code
     if not isinstance(given, str) or not 0 < len(given) <= _LONGEST:
         raise OAuthError("invalid_request", f"'{name}' holds something that is not a code.")
     return given

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from app.db import Database, Statement, metadata
 from app.errors import BusinessRule, NotFound
-from app.smart.jose import VerifyingKey, verifying_key
+from app.smart.jose import PrivateKeyGiven, VerifyingKey, verifying_key
 from app.smart.scopes import Scope, parse_scope
 from app.vocabulary import OdsCode, PurposeOfUse, ods_code
 
@@ -235,17 +235,27 @@ def _checked(new: Client) -> Client:
 
 
 def _checked_keys(keys: object) -> list[dict[str, str]]:
-    if not isinstance(keys, list) or not 0 < len(keys) <= _MOST_KEYS:
-        raise BusinessRule(f"A JWK Set with 1 to {_MOST_KEYS} public keys is needed.")
+    """Those that can verify an assertion; others of the set serve another use and are left out (RFC 7517, 5).
+
+    An empty set is accepted: such a client gets its tokens from the operator alone.
+    """
+    if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
+        raise BusinessRule(f"A JWK Set of at most {_MOST_KEYS} public keys is needed.")
     checked: dict[str, dict[str, str]] = {}
+    unusable = []
     for place, jwk in enumerate(keys):
         try:
             key = verifying_key(jwk, algorithms=ASSERTION_ALGORITHMS)
+        except PrivateKeyGiven as error:
+            raise BusinessRule(f"Key {place} of the JWK Set: {error}.") from error
         except ValueError as error:
-            raise BusinessRule(f"Key {place} of the JWK Set cannot be used: {error}.") from error
+            unusable.append(f"key {place}: {error}")
+            continue
         if key.kid in checked:
             raise BusinessRule(f"Key {place} of the JWK Set has the 'kid' of another.")
         checked[key.kid] = dict(key.jwk)
+    if unusable and not checked:
+        raise BusinessRule(f"No key of the JWK Set can be used: {'; '.join(unusable)}.")
     return list(checked.values())
 
 

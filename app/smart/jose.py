@@ -41,6 +41,10 @@ _LONGEST_TEXT = 1024
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
 
 
+class PrivateKeyGiven(ValueError):
+    """A key that must not travel has travelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
     """A public key, good for exactly one algorithm."""
@@ -251,12 +255,12 @@ def _either(values: Collection[str]) -> str:
 def verifying_key(jwk: Mapping[str, Any], *, algorithms: Collection[str]) -> VerifyingKey:
     """A public JWK (RFC 7517) pinned to one of ``algorithms``: its ``alg``, else the first that it fits.
 
-    Raises ValueError with a sentence for whoever registers it. A private key is refused: it must not travel.
+    Raises ValueError with a sentence for whoever registers it; PrivateKeyGiven for one that is not public.
     """
     if not isinstance(jwk, Mapping):
         raise ValueError("a key must be a JSON object")
     if _PRIVATE_MEMBERS & jwk.keys():
-        raise ValueError("this is a private or symmetric key; register the public one and replace this pair")
+        raise PrivateKeyGiven("this is a private or symmetric key; make a new pair and give its public half")
     operations = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("the key is not meant for verifying signatures ('use' or 'key_ops')")
@@ -272,6 +276,8 @@ def signing_key(pem: str, algorithm: str) -> SigningKey:
     key_type, _ = _KEY_TYPES[algorithm]
     try:
         private = (CryptographyRSAKey if key_type == "RSA" else CryptographyECKey)(pem, algorithm)
+        if private.is_public():
+            raise ValueError(f"not a private key for {algorithm}")
         members = private.public_key().to_dict()
     except (JOSEError, AttributeError, TypeError) as error:
         raise ValueError(f"not a private key for {algorithm}") from error

@@ -29,14 +29,17 @@ ALGORITHMS: Mapping[Use, str] = {"access": "RS256", "assertion": "ES384"}
 """Access tokens are checked at every request, and RSA is the cheapest to check; assertions are rare."""
 
 _CURSOR_BYTES = 32
-_RELOAD_SECONDS = 5.0
 
 
 class KeyStore:
-    """The keys in ``directory``, made when missing. Raises NotStarted when they cannot be had safely."""
+    """The keys in ``directory``, made when missing. Raises NotStarted when they cannot be had safely.
 
-    def __init__(self, directory: Path) -> None:
+    An unknown kid makes it look at the files again, but not more often than every ``reload_seconds``.
+    """
+
+    def __init__(self, directory: Path, *, reload_seconds: float = 5.0) -> None:
         self._directory = directory
+        self._reload_seconds = reload_seconds
         self._keys: dict[Use, tuple[SigningKey, ...]] = {}
         self._access: dict[str, VerifyingKey] = {}
         self._read_at = 0.0
@@ -63,7 +66,7 @@ class KeyStore:
     def access_verifier(self, kid: str) -> VerifyingKey | None:
         """The public half of any key that may have signed an access token."""
         found = self._access.get(kid)
-        if found is None and time.monotonic() - self._read_at > _RELOAD_SECONDS:
+        if found is None and time.monotonic() - self._read_at > self._reload_seconds:
             # Another process of this node may have rotated the keys. If they cannot be read now, those known serve.
             with suppress(OSError, NotStarted):
                 self._load()
@@ -104,7 +107,7 @@ class KeyStore:
             try:
                 keys.append(signing_key(_read_private(path).decode("ascii"), ALGORITHMS[use]))
             except ValueError as error:
-                raise NotStarted(f"{path} is {error}") from error
+                raise NotStarted(f"{path} holds no private key for {ALGORITHMS[use]}") from error
         return keys
 
 

@@ -13,7 +13,7 @@ def upgrade() -> None:
             kind text NOT NULL CHECK (kind IN ('system', 'node')),
             organisation text NOT NULL,
             organisation_name text NOT NULL DEFAULT '',
-            jwks jsonb NOT NULL CHECK (jsonb_typeof(jwks -> 'keys') = 'array'),
+            jwks jsonb NOT NULL CHECK (coalesce(jsonb_typeof(jwks -> 'keys'), '') = 'array'),
             scopes text[] NOT NULL CHECK (cardinality(scopes) > 0),
             purposes text[] NOT NULL CHECK (cardinality(purposes) > 0),
             -- Roles that the client may attest of its users; empty: it may attest any.
