@@ -38,6 +38,7 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _RSA_BITS = range(2048, 8192 + 1)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that a datetime can hold
 _LONGEST_TEXT = 1024
+_UNSTORABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
 
 
@@ -149,10 +150,11 @@ def _encoded(raw: bytes) -> str:
 def _object(raw: bytes) -> dict[str, Any]:
     """A JSON object without repeated names, numbers that are none, or text that cannot be stored."""
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        value = _DECODER.decode(raw.decode("utf-8"))
         if not isinstance(value, dict):
             raise NotAuthenticated("A part of the token is not a JSON object.")
-        _check_texts(value)
+        if b"\\" in raw or b"\x7f" in raw:  # JSON has no other way to say what is looked for
+            _check_texts(value)
     except (ValueError, RecursionError) as error:
         raise NotAuthenticated("A part of the token is not sound JSON.") from error
     return value
@@ -170,12 +172,14 @@ def _no_number(constant: str) -> Never:
     raise ValueError(f"{constant} is not JSON")
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+
+
 def _check_texts(value: object) -> None:
-    """Raises ValueError for a lone surrogate or a control character anywhere."""
+    """Raises ValueError for a control character or a lone surrogate anywhere."""
     if isinstance(value, str):
-        value.encode("utf-8")
-        if any(character < " " or character == "\x7f" for character in value):
-            raise ValueError("control character")
+        if _UNSTORABLE.search(value):
+            raise ValueError("text that cannot be stored")
     elif isinstance(value, dict):
         for name, member in value.items():
             _check_texts(name)

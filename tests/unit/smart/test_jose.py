@@ -221,7 +221,7 @@ def test_a_header_that_names_its_algorithm_twice_is_refused() -> None:
     refused(f"{signing_input}.{b64(RS256.sign(signing_input.encode()))}", "twice")
 
 
-@pytest.mark.parametrize("text", ["a\\u0000b", "\\ud800", "line\\nbreak", "\\u007f"])
+@pytest.mark.parametrize("text", ["a\\u0000b", "\\ud800", "line\\nbreak", "\\u007f", "a\x7fb", "a\x00b"])
 def test_text_that_no_database_could_keep_is_refused(text: str) -> None:
     body = json.dumps(CLAIMS)[:-1] + f', "extensions": {{"name": ["{text}"]}}}}'
     refused(forge(body.encode(), RS256), "sound JSON")
