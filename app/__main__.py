@@ -48,7 +48,7 @@ def serve(
 ) -> None:
     """Serve this node until Ctrl-C; with no DATABASE_URL, start and stop an embedded PostgreSQL too."""
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = Settings(**given)
+    settings = Settings().model_copy(update=given)
     with opened(settings, serving=True) as database:
         err.print(f"candour serves {settings.fhir_base} (home {settings.home}); stop with Ctrl-C")
         serving.run(settings, database)
@@ -89,10 +89,11 @@ def verify() -> None:
     """Re-derive the whole audit log and name the first entry that is not as it was written."""
     with opened(Settings()) as database:
         verdict = asyncio.run(_verified(database))
-    if verdict.first_bad is None and verdict.reason is None:
+    if verdict.holds:
         out.print(f"The audit log is whole: {verdict.size} entries, root {verdict.root.hex()}")
         return
-    err.print(f"The audit log is NOT whole: first bad index {verdict.first_bad}: {verdict.reason}")
+    where = "" if verdict.first_bad is None else f"first bad index {verdict.first_bad}: "
+    err.print(f"The audit log is NOT whole: {where}{verdict.reason}")
     raise typer.Exit(1)
 
 

@@ -1,13 +1,15 @@
 """A request on its way through a use case, what leaves at its end, and the audit entry that binds the two."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 from app.audit.entry import Disclosed, Entry, Interaction, Outcome, Receipt
 from app.consent.decision import Decision
+from app.errors import CandourError, Unavailable
 from app.fhir.manifest import SourceLine
 from app.vocabulary import Caller, LocalPatient, NhsNumber, PatientIdentity, PersonKey, Request
 
@@ -85,3 +87,40 @@ def _patient(whose: Whose | PatientIdentity | None) -> LocalPatient | None:
     if whose is None:
         return None
     return whose.asked if isinstance(whose, PatientIdentity) else whose.patient
+
+
+class Refusing(Protocol):
+    """A use case that can record a refusal."""
+
+    async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
+        """Records that the request was refused, and why, before the refusal leaves."""
+
+
+S = TypeVar("S", bound=Refusing)
+P = ParamSpec("P")
+
+
+def accounted(
+    method: Callable[Concatenate[S, Asked, P], Awaitable[Release]],
+) -> Callable[Concatenate[S, Asked, P], Coroutine[Any, Any, Release]]:
+    """Records a refusal or failure that ``method`` did not record itself, then lets it go on.
+
+    A database or log that cannot be reached is not recorded, because it cannot be: nothing leaves then but a 503.
+    """
+
+    @functools.wraps(method)
+    async def answer(self: S, asked: Asked, *args: P.args, **kwargs: P.kwargs) -> Release:
+        try:
+            return await method(self, asked, *args, **kwargs)
+        except Unavailable:
+            raise
+        except CandourError as error:
+            if not asked.recorded:
+                await self.refuse(asked, error)
+            raise
+        except Exception as error:
+            if not asked.recorded:
+                await self.refuse(asked, CandourError(), outcome="12")
+            raise CandourError from error
+
+    return answer  # type: ignore[return-value]  # the same call, but mypy knows its first two by name

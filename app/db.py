@@ -21,7 +21,7 @@ metadata = sa.MetaData()
 APPLICATION_ROLE = "candour_app"
 """Reads and appends; owns nothing, and cannot change the past of the audit log."""
 
-_DIALECT = PGDialect_asyncpg()
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy's own lack
 
 GONE = (
     OSError,

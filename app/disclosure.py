@@ -8,13 +8,12 @@ the refusal has been recorded: every answered request to a patient's data leaves
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.asked import Asked, Release, entry_for
+from app.asked import Asked, Release, accounted, entry_for
 from app.audit.entry import Disclosed, Outcome, Receipt
 from app.audit.log import AuditLog
 from app.consent.decider import Decider, fingerprint
@@ -29,7 +28,6 @@ from app.errors import (
     NotFound,
     NotPermitted,
     TooCostly,
-    Unavailable,
 )
 from app.fhir import bundle, manifest
 from app.fhir.compartments import in_patient_compartment
@@ -72,26 +70,6 @@ class Reading:
     custodians: Sequence[OdsCode]
 
 
-def _accounted(method: Any) -> Any:
-    """Records a refusal or failure that the method did not record itself, then lets it go on."""
-
-    @functools.wraps(method)
-    async def answer(self: Disclosure, asked: Asked, *args: Any, **kwargs: Any) -> Release:
-        try:
-            release: Release = await method(self, asked, *args, **kwargs)
-        except CandourError as error:
-            if not asked.recorded and not isinstance(error, Unavailable):
-                await self.refuse(asked, error)
-            raise
-        except Exception as error:
-            if not asked.recorded:
-                await self.refuse(asked, CandourError(), outcome="12")
-            raise CandourError from error
-        return release
-
-    return answer
-
-
 class Disclosure:
     """The use cases that let records leave."""
 
@@ -100,7 +78,7 @@ class Disclosure:
 
     # One record.
 
-    @_accounted
+    @accounted
     async def read(
         self, asked: Asked, resource_type: str, id: str, *, if_none_match: str | None = None
     ) -> Release:
@@ -114,7 +92,7 @@ class Disclosure:
         text = "" if not_modified else await self._as_released(asked, record, decision)
         return Release(text, receipts, 304 if not_modified else 200, record.etag, record.last_updated)
 
-    @_accounted
+    @accounted
     async def vread(self, asked: Asked, resource_type: str, id: str, version: str) -> Release:
         """One version. It must be releasable itself, and so must the current one: the stricter of both counts."""
         found, decision = await self._visible(asked, resource_type, id)
@@ -126,7 +104,7 @@ class Disclosure:
         receipts = await self._account(asked, "0", _SERVED, [_disclosed(record)], decision)
         return Release(record.content, receipts, 200, record.etag, record.last_updated)
 
-    @_accounted
+    @accounted
     async def history(
         self, asked: Asked, resource_type: str, id: str, *, count: int | None = None
     ) -> Release:
@@ -144,7 +122,7 @@ class Disclosure:
 
     # Many records.
 
-    @_accounted
+    @accounted
     async def search(self, asked: Asked, query: SearchQuery) -> Release:
         """A page of what matches; bound to one patient it is asked of every source that may hold something."""
         self._may(asked, query.resource_type, "s")
@@ -154,7 +132,7 @@ class Disclosure:
             raise NotAuthenticated
         return await self._search_everybody(asked, query, None)
 
-    @_accounted
+    @accounted
     async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
         """Patient/$everything: the whole compartment from every source (R4 patient-operation-everything)."""
         self._may(asked, "Patient", "s")
@@ -166,7 +144,7 @@ class Disclosure:
             raise NotFound
         return await self._gather(asked, who, decision, None, min(count or EVERYTHING_PAGE, EVERYTHING_PAGE))
 
-    @_accounted
+    @accounted
     async def next_page(self, asked: Asked, sealed: str) -> Release:
         """A page after the first. The link must be this caller's; the decision is made again."""
         position = self._at.seal.open(sealed, bound_to=_binding(asked.caller))
@@ -183,7 +161,7 @@ class Disclosure:
         decision = await self._decide(asked, who.identity)
         return await self._local_page(asked, who, decision, query, after, position["total"])
 
-    @_accounted
+    @accounted
     async def audit_events(self, asked: Asked, patient_id: str, *, count: int, before: int | None) -> Release:
         """Who looked at a person's record: for a custodian who keeps one of it, under a scope that names AuditEvent."""
         self._may(asked, "AuditEvent", "s")

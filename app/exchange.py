@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from app.asked import Asked, Release
-from app.audit.entry import Interaction
+from app.asked import Asked, Release, accounted
+from app.audit.entry import Interaction, Outcome
 from app.errors import BadRequest, CandourError, InvalidResource, Issue, NotUnique
 from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
@@ -25,7 +25,7 @@ from app.fhir.keys import key64
 from app.fhir.query import parse_search
 from app.fhir.text import Parsed, array_item_spans, member_spans, parse, reference_rewriter
 from app.records.matching import homes, matching_ids
-from app.submission import Draft, Submission, Written, accounted, release_of
+from app.submission import Draft, Submission, Written, release_of
 
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2}
 _INSTANCE = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})\Z")
@@ -57,6 +57,9 @@ class Exchange:
 
     def __init__(self, submission: Submission) -> None:
         self._submission = submission
+
+    async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
+        await self._submission.refuse(asked, error, outcome=outcome)
 
     @accounted
     async def transaction(self, asked: Asked, parsed: Parsed) -> Release:
@@ -197,9 +200,8 @@ class Exchange:
             if step.text is None or step.existing:
                 continue
             try:
-                text = reference_rewriter(step.text, mapping)
                 drafts[step.place] = self._submission.draft_parsed(
-                    asked, step.resource_type, step.id, parse(text)
+                    asked, step.resource_type, step.id, parse(rewritten(step.text))
                 )
             except CandourError as error:
                 issues += _placed(error, step.place)

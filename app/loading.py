@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.asked import Asked
 from app.audit.entry import Interaction
@@ -148,7 +148,7 @@ class Loader:
     size: int
     summary: Summary = field(default_factory=Summary)
     _started: float = 0.0
-    _task: int = 0
+    _task: TaskID = TaskID(0)  # noqa: RUF009  # an int
 
     def __post_init__(self) -> None:
         self._started = asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from app.api.journal import Journal
 from app.audit.event import NodeNames
 from app.audit.log import AuditLog
 from app.consent.decider import Decider
-from app.consent.policy import load_policy
+from app.consent.policy import Policy
 from app.consent.register import ConsentRegister
 from app.db import Database
 from app.disclosure import Disclosure, Reading
@@ -29,6 +29,7 @@ from app.records.merge import ResultSets
 from app.records.remote import Remotes
 from app.records.sources import Source, SourceRegister
 from app.settings import Settings
+from app.smart.attestation import passing_on
 from app.smart.issuer import TokenEndpoint, assertion_for
 from app.smart.keys import KeyStore
 from app.smart.verifier import Verifier
@@ -93,7 +94,7 @@ def _bound(
     consents = ConsentRegister(database)
     reading = Reading(
         database=database,
-        decider=Decider(consents, load_policy(settings.policy_file)),
+        decider=Decider(consents, Policy.read(settings.policy_file)),
         audit=log,
         log=log,
         federation=federation,
@@ -103,7 +104,7 @@ def _bound(
         nhs_number_system=settings.nhs_number_system,
         custodians=settings.custodian_codes,
     )
-    submission = Submission(Writing(database, log, consents, clock, settings.nhs_number_system))
+    submission = Submission(Writing(database, log, consents, clock, settings.nhs_number_system, base))
     use_cases = UseCases(
         door=Door(Verifier(keys, base, base, clock), clock, base),
         disclosure=Disclosure(reading),
@@ -139,6 +140,7 @@ def node_names(settings: Settings) -> NodeNames:
         observer_system="urn:ietf:rfc:3986",
         observer_value=f"urn:candour:node:{settings.node_name}",
         base_url=settings.fhir_base,
+        nhs_number_system=settings.nhs_number_system,
     )
 
 
@@ -162,7 +164,11 @@ async def _federation(
 
     def assertion(source: Source, caller: Caller) -> str:
         return assertion_for(
-            keys, source.client_id or settings.node_name, source.token_url or "", on_behalf_of=caller
+            keys,
+            source.client_id or settings.node_name,
+            source.token_url or "",
+            passing_on(caller),
+            now=clock.now(),
         )
 
     federation = Federation(register, Remotes(register, assertion), settings.federation_deadline_seconds)

@@ -5,7 +5,6 @@ Either both are durable when a method returns, or neither is (ARCHITECTURE 3.3, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from app.asked import Asked, Release, entry_for
+from app.asked import Asked, Release, accounted, entry_for
 from app.audit.entry import Disclosed, Outcome, Receipt
 from app.audit.log import AuditLog
 from app.consent import directive
@@ -31,7 +30,6 @@ from app.errors import (
     NotAuthenticated,
     NotTheCustodian,
     PreconditionFailed,
-    Unavailable,
 )
 from app.fhir.compartments import patients_of
 from app.fhir.facets import Facets, facets_of
@@ -98,26 +96,7 @@ class Writing:
     consents: ConsentRegister
     clock: Clock
     nhs_number_system: str
-
-
-def accounted(method: Any) -> Any:
-    """Records a refused or failed write, after its transaction is gone, before the refusal leaves."""
-
-    @functools.wraps(method)
-    async def answer(self: Submission, asked: Asked, *args: Any, **kwargs: Any) -> Release:
-        try:
-            release: Release = await method(self, asked, *args, **kwargs)
-        except Unavailable:
-            raise
-        except CandourError as error:
-            await self.refuse(asked, error)
-            raise
-        except Exception as error:
-            await self.refuse(asked, CandourError(), outcome="12")
-            raise CandourError from error
-        return release
-
-    return answer
+    base_url: str
 
 
 class Submission:

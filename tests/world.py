@@ -85,8 +85,9 @@ class World:
     async def audit(self) -> list[dict[str, Any]]:
         """Every AuditEvent in the log, oldest first."""
         async with self.owner.connection() as connection:
-            rows = await connection.fetch("SELECT body FROM audit_body ORDER BY idx")
-        return [orjson.loads(row["body"]) for row in rows]
+            rows = await connection.fetch("SELECT entry_id FROM audit_leaf ORDER BY idx")
+        events = [await self.node.log.event(row["entry_id"]) for row in rows]
+        return [orjson.loads(one.body) for one in events if one is not None and one.body is not None]
 
 
 _JSON = {"Content-Type": "application/fhir+json"}

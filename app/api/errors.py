@@ -35,9 +35,13 @@ async def _named(http: HttpRequest, error: Exception) -> Response:
 
 
 async def _unexpected(http: HttpRequest, error: Exception) -> Response:
-    # Where, not what: a message or a local variable may hold an identifier.
+    log_failure(error, http.method)
+    return refusal(CandourError())
+
+
+def log_failure(error: BaseException, method: str) -> None:
+    """Where it failed, not with what: a message or a local variable may hold an identifier."""
     frames = [
         f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
     ]
-    log.error("unexpected failure", kind=type(error).__name__, method=http.method, at=frames[-8:])
-    return refusal(CandourError())
+    log.error("unexpected failure", kind=type(error).__name__, method=method, at=frames[-8:])

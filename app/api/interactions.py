@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.caller import Door, form_body, json_body
+from app.api.errors import log_failure
 from app.api.outcome import FHIR_JSON, outcome, refusal
 from app.asked import Asked, Release
 from app.audit.entry import Interaction, Receipt
@@ -66,6 +67,8 @@ def endpoint(
         except NotAuthenticated as error:
             return refusal(error)
         except CandourError as error:
+            if type(error) is CandourError:
+                log_failure(error.__cause__ or error, http.method)
             return refusal(await recorded(use, asked, error))
 
     return answer

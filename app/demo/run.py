@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,8 +90,8 @@ def _node(name: str, home: Path, port: int, custodians: tuple[OdsCode, ...]) -> 
         node_name=f"{name}.candour.localhost",
         custodians=",".join(custodians),
         base_url=f"http://127.0.0.1:{port}/fhir",
-        DATABASE_URL=None,
     )
+    settings = settings.model_copy(update={"database_url": None, "database_owner_url": None})
     return Node(name, settings, custodians)
 
 
@@ -176,7 +176,7 @@ async def _connected(url: str, work: object) -> None:
         await database.close()
 
 
-def _client(client_id: str, ods: OdsCode, jwks: dict[str, object], *, kind: str = "system") -> Client:
+def _client(client_id: str, ods: OdsCode, jwks: Mapping[str, object], *, kind: str = "system") -> Client:
     return Client(
         client_id,
         f"{_name(ods)} record system" if kind == "system" else f"node {client_id}",

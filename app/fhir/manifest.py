@@ -188,8 +188,8 @@ def _is_gap(issue: Any) -> bool:
     if state is not None:
         known = SourceState(state) if state in set(SourceState) else None
         return known is None or not _MEANINGS[known].complete
-    severity, code = issue.get("severity"), issue.get("code")
-    return severity in ("fatal", "error") or (severity == "warning" and code in _GAPS)
+    severity, code = (value if isinstance(value := issue.get(name), str) else None for name in ("severity", "code"))
+    return severity in ("fatal", "error") or (severity == "warning" and (code in _GAPS or code is None))
 
 
 def _state(details: Any) -> str | None:

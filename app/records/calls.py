@@ -93,8 +93,8 @@ PATIENT_PARAMETERS: Final[Mapping[str, str]] = {
     "AdverseEvent": "subject",
     "Group": "member",
     "Patient": "_id",
-    "ResearchSubject": "individual",
     "Schedule": "actor",
+    "SupplyRequest": "subject",
 }
 """The types in a Patient's compartment that have no ``patient`` parameter, and the one that they have."""
 

@@ -1,6 +1,7 @@
 """Which resources criteria of a conditional write mean: only what the writer may know of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -8,6 +9,7 @@ from app.consent.decision import TRUE
 from app.db import Transaction
 from app.errors import TooCostly
 from app.fhir.query import SearchQuery
+from app.fhir.text import parse
 from app.records.searching import Question, Sort, search
 from app.vocabulary import NO_PATIENT, OdsCode
 
@@ -45,3 +47,49 @@ async def homes(connection: asyncpg.Connection, addresses: Sequence[tuple[str, s
         [id for _, id in addresses],
     )
     return {f"{row['resource_type']}/{row['id']}": OdsCode(row["custodian"]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Who or what a reference names, as kept here: its identifiers (``system|value``) and the references out of it."""
+
+    identifiers: frozenset[str]
+    references: frozenset[str]
+
+
+async def described(connection: asyncpg.Connection, references: Sequence[str], base_url: str) -> dict[str, Described]:
+    """What is kept here under these references; what is not is left out."""
+    addresses = {one: one.removeprefix(f"{base_url}/").split("/") for one in references}
+    known = {one: (parts[0], parts[1]) for one, parts in addresses.items() if len(parts) == 2}
+    rows = await connection.fetch(
+        """
+        SELECT resource_type, id, content
+        FROM unnest($1::text[], $2::text[]) AS asked (resource_type, id)
+        JOIN resource_home USING (resource_type, id)
+        JOIN resource USING (patient_key, resource_type, id)
+        WHERE NOT deleted
+        """,
+        [resource_type for resource_type, _ in known.values()],
+        [id for _, id in known.values()],
+    )
+    found = {(row["resource_type"], row["id"]): _described(row["content"]) for row in rows}
+    return {one: found[address] for one, address in known.items() if address in found}
+
+
+def _described(content: str) -> Described:
+    body = parse(content).value
+    identifiers = frozenset(
+        f"{one.get('system', '')}|{one['value']}" for one in body.get("identifier", ()) if "value" in one
+    )
+    return Described(identifiers, frozenset(_references(body)))
+
+
+def _references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("reference"), str):
+            yield value["reference"]
+        for part in value.values():
+            yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)

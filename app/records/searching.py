@@ -237,7 +237,10 @@ def _clause(name: str, shape: _Shape, bound: bool) -> sa.ColumnElement[bool]:
     if bound:
         keys = [sa.bindparam(f"{name}_{i}", type_=sa.BigInteger) for i in range(shape[1])]
         return sa.or_(sa.false(), *(key == sa.any_(resource.c.tokens) for key in keys))
-    return resource.c.tokens.overlap(sa.bindparam(name, type_=ARRAY(sa.BigInteger)))
+    overlap: sa.ColumnElement[bool] = resource.c.tokens.overlap(
+        sa.bindparam(name, type_=ARRAY(sa.BigInteger))
+    )
+    return overlap
 
 
 def _has_row(

@@ -227,4 +227,5 @@ def checked_url(text: str) -> str:
 
 
 def _one_line(name: str) -> str:
-    return " ".join(name.split())
+    """Printable and without a line's end: it is shown in every answer."""
+    return " ".join("".join(one if one.isprintable() else " " for one in name).split())
