@@ -27,15 +27,9 @@ from app.consent.predicate import (
 )
 from app.consent.provision import Actor, ActorKind, Classes, Directive, Effect, Instance, Labels, Provision
 from app.consent.purposes import PATIENT_SIDE, denial_covers, permit_covers
-from app.fhir.facets import (
-    AUTHOR_WITHOUT_IDENTIFIER,
-    AUTHOR_WITHOUT_REFERENCE,
-    UNKNOWN_AUTHOR,
-    identifier_key,
-    inner_kind_key,
-    kind_key,
-)
-from app.fhir.keys import key64
+from app.fhir.authors import UNKNOWN_AUTHOR, kind_of_identifier, kind_of_reference, lacking
+from app.fhir.facets import inner_kind_key, kind_key
+from app.fhir.names import identifier_text_key, reference_key
 from app.fhir.sensitivity import LEVELS, UNKNOWN, UNLABELLED
 from app.fhir.systems import RESOURCE_TYPES, canonical_system
 from app.vocabulary import ODS_SYSTEM, Caller
@@ -220,7 +214,7 @@ def _labelled(labels: Labels, *, deny: bool) -> Predicate:
 def _reached(instance: Instance, *, deny: bool) -> Predicate:
     parts: list[Predicate] = [IdIs(*reference.split("/", 1)) for reference in sorted(instance.itself)]
     if instance.dependents:
-        keys = frozenset(key64("ref", reference) for reference in instance.dependents)
+        keys = frozenset(reference_key(reference) for reference in instance.dependents)
         parts.append(Overlaps("edges", keys))
     if instance.authors:
         parts.append(_written_by(instance.authors, deny=deny))
@@ -231,17 +225,16 @@ def _written_by(authors: frozenset[str], *, deny: bool) -> Predicate:
     """By any of them; for a denial also whatever may be by one of them, having no name in common with them."""
     identifiers = {author for author in authors if "|" in author}
     references = authors - identifiers
-    keys = {key64("ref", reference) for reference in references}
-    keys |= {identifier_key(*author.rsplit("|", 1)) for author in identifiers}
+    keys = {reference_key(one) for one in references} | {identifier_text_key(one) for one in identifiers}
     if not deny:
         return Overlaps("authors", frozenset(keys))
     keys.add(UNKNOWN_AUTHOR)
     if not identifiers:
-        keys.add(AUTHOR_WITHOUT_REFERENCE)
+        keys |= {lacking(kind_of_reference(one), "reference") for one in references}
     if not references:
-        keys.add(AUTHOR_WITHOUT_IDENTIFIER)
-    ods = [author.rpartition("|") for author in identifiers]
-    custodians = frozenset(value for system, _, value in ods if system == ODS_SYSTEM)
+        keys |= {lacking(kind_of_identifier(one), "identifier") for one in identifiers}
+    organisations = (one for one in identifiers if kind_of_identifier(one) == "organisation")
+    custodians = frozenset(one.rpartition("|")[2] for one in organisations)
     return any_of(
         Overlaps("authors", frozenset(keys)),
         Empty("authors"),

@@ -28,8 +28,9 @@ from app.consent.predicate import (
 )
 from app.consent.provision import ACTIVE, PRIVACY, Directive
 from app.consent.purposes import purposes_of
-from app.fhir.facets import Facets, identifier_key
+from app.fhir.facets import Facets
 from app.fhir.keys import key64
+from app.fhir.names import identifier_key, identifier_text_key, reference_key
 from app.fhir.sensitivity import UNKNOWN, UNLABELLED
 from app.vocabulary import ODS_SYSTEM, Caller, PurposeOfUse
 
@@ -159,13 +160,12 @@ def actor_keys_of(caller: Caller) -> frozenset[int]:
     """Everybody that the token proves the caller to be: organisation, professional, roles, client."""
     keys = {
         identifier_key(ODS_SYSTEM, caller.organisation),
-        key64("ref", f"Organization/{caller.organisation}"),
+        reference_key(f"Organization/{caller.organisation}"),
         identifier_key(CLIENT_SYSTEM, caller.client_id),
     }
     keys |= {key64("role", code) for code in _role_codes(caller)}
-    system, _, value = caller.practitioner.rpartition("|")
-    if value:
-        keys.add(identifier_key(system, value))
+    if caller.practitioner:
+        keys.add(identifier_text_key(caller.practitioner))
     if caller.via is not None:
         keys.add(via_key(caller.via))
     return frozenset(keys)

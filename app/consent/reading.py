@@ -28,8 +28,9 @@ from app.consent.purposes import PURPOSES
 from app.errors import Issue
 from app.fhir.civil import interval
 from app.fhir.definitions import RESOURCE_TYPES as TYPES
-from app.fhir.facets import bare_code_key, code_keys, identifier_key, local_reference
+from app.fhir.facets import bare_code_key, code_keys
 from app.fhir.keys import key64
+from app.fhir.names import identifier_text_key, local_reference, reference_key
 from app.fhir.sensitivity import LEVELS, SENSITIVITIES
 from app.fhir.systems import (
     ACT_CODE,
@@ -230,10 +231,10 @@ class Reader:
         )
         if declared == "PractitionerRole" and not literal:
             kind = ActorKind.ROLE
-        keys = {identifier_key(*one.rsplit("|", 1)) for one in identifiers}
+        keys = {identifier_text_key(one) for one in identifiers}
         values = [one.rpartition("|")[2] for one in identifiers]
         if literal:
-            keys.add(key64("ref", literal))
+            keys.add(reference_key(literal))
         if kind is ActorKind.ROLE:
             keys |= {key64("role", value) for value in values}
         if kind is ActorKind.CLIENT and effect is Effect.DENY:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from app.fhir.authors import authors_of
 from app.fhir.keys import key64
+from app.fhir.names import local_reference
 from app.fhir.relevance import relevant_interval
 from app.fhir.sensitivity import LEVELS, MARKS, SENSITIVITIES, UNKNOWN, UNLABELLED, with_wider
 from app.fhir.systems import (
@@ -19,73 +21,12 @@ from app.fhir.systems import (
 )
 from app.vocabulary import OdsCode
 
-UNKNOWN_AUTHOR: Final = key64("author", "unknown")
-"""Among the authors when one of them, or every one, cannot be told."""
-AUTHOR_WITHOUT_IDENTIFIER: Final = key64("author", "no identifier")
-"""Among the authors when one is named by a literal reference alone: it may be whom an identifier names."""
-AUTHOR_WITHOUT_REFERENCE: Final = key64("author", "no reference")
-"""Among the authors when one is named by an identifier alone: it may be whom a reference names."""
-
-AUTHORS: Final[Mapping[str, str]] = {
-    "AdverseEvent": "recorder contributor",
-    "AllergyIntolerance": "recorder asserter",
-    "Appointment": "participant.actor",
-    "AppointmentResponse": "actor",
-    "CarePlan": "author contributor",
-    "CareTeam": "managingOrganization",
-    "ChargeItem": "performer.actor performingOrganization enterer",
-    "Claim": "enterer provider",
-    "ClinicalImpression": "assessor",
-    "Communication": "sender",
-    "CommunicationRequest": "requester sender",
-    "Composition": "author attester.party section.author",
-    "Condition": "recorder asserter",
-    "Consent": "performer",
-    "DetectedIssue": "author mitigation.author",
-    "DeviceRequest": "requester performer",
-    "DeviceUseStatement": "source",
-    "DiagnosticReport": "performer resultsInterpreter",
-    "DocumentManifest": "author",
-    "DocumentReference": "author authenticator",
-    "Encounter": "participant.individual serviceProvider",
-    "EpisodeOfCare": "careManager managingOrganization",
-    "ExplanationOfBenefit": "enterer provider",
-    "Flag": "author",
-    "Goal": "expressedBy",
-    "ImagingStudy": "referrer interpreter series.performer.actor",
-    "Immunization": "performer.actor",
-    "ImmunizationRecommendation": "authority",
-    "List": "source",
-    "MeasureReport": "reporter",
-    "Media": "operator",
-    "MedicationAdministration": "performer.actor",
-    "MedicationDispense": "performer.actor",
-    "MedicationRequest": "requester recorder performer reportedReference",
-    "MedicationStatement": "informationSource",
-    "MolecularSequence": "performer",
-    "NutritionOrder": "orderer",
-    "Observation": "performer",
-    "Procedure": "performer.actor performer.onBehalfOf recorder asserter",
-    "Provenance": "agent.who agent.onBehalfOf",
-    "QuestionnaireResponse": "author source",
-    "RequestGroup": "author",
-    "RiskAssessment": "performer",
-    "ServiceRequest": "requester performer",
-    "Specimen": "collection.collector",
-    "SupplyDelivery": "supplier",
-    "SupplyRequest": "requester",
-    "Task": "requester owner",
-    "VisionPrescription": "prescriber",
-}
-"""Who stated, ordered, performed or signed: the elements that name the author of each type."""
-
 _DOCUMENT_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "Composition": ("type", "category"),
     "DiagnosticReport": ("code", "category"),
     "DocumentManifest": ("type",),
     "DocumentReference": ("type", "category"),
 }
-_AUTHOR_PATHS: Final = {kind: tuple(p.split(".") for p in paths.split()) for kind, paths in AUTHORS.items()}
 
 # A Quantity has a code as well, of its unit.
 _NOT_OF_A_CODING: Final = ("value", "unit", "comparator")
@@ -228,7 +169,7 @@ def facets_of(resource: dict[str, Any], *, custodian: OdsCode, base_url: str) ->
         sensitivity=frozenset(walk.sensitivity),
         codes=tuple(walk.codes),
         kinds=tuple(walk.kinds),
-        authors=tuple(_authors(resource, walk.base)),
+        authors=tuple(authors_of(resource, walk.base)),
         edges=tuple(walk.edges),
         relevant_from=relevant_from,
         relevant_until=relevant_until,
@@ -253,57 +194,6 @@ def kind_key(system: str, code: str) -> int:
 def inner_kind_key(system: str, code: str) -> int:
     """Of a resource inside another one: a denial reaches the container, a permission does not."""
     return key64("kind inside", canonical_system(system), code)
-
-
-def identifier_key(system: str, value: str) -> int:
-    return key64("id", canonical_system(system), value)
-
-
-def local_reference(reference: str, base: str) -> str | None:
-    """``Type/id`` under ``base`` (with its slash); others as they are; None for one into itself."""
-    if reference.startswith("#"):
-        return None
-    target = reference.removeprefix(base) if base else reference
-    return target.partition("/_history/")[0].partition("#")[0]
-
-
-def _authors(resource: Mapping[str, Any], base: str) -> set[int]:
-    keys: set[int] = set()
-    inside = {f"#{one.get('id')}": one for one in _listed(resource.get("contained")) if isinstance(one, dict)}
-    for path in _AUTHOR_PATHS.get(str(resource.get("resourceType", "")), ()):
-        for reference in _at(resource, path):
-            keys |= _author(reference, inside, base)
-    return keys or {UNKNOWN_AUTHOR}
-
-
-def _author(reference: Mapping[str, Any], inside: Mapping[str, Mapping[str, Any]], base: str) -> set[int]:
-    literal = reference.get("reference")
-    literal = literal if isinstance(literal, str) else ""
-    identifiers = [reference.get("identifier"), *_listed(inside.get(literal, {}).get("identifier"))]
-    by_identifier = {
-        identifier_key(str(one.get("system", "")), one["value"])
-        for one in identifiers
-        if isinstance(one, dict) and isinstance(one.get("value"), str)
-    }
-    target = local_reference(literal, base)
-    by_reference = {key64("ref", target)} if target else set()
-    if by_identifier and by_reference:
-        return by_identifier | by_reference
-    if by_identifier:
-        return by_identifier | {AUTHOR_WITHOUT_REFERENCE}
-    return by_reference | {AUTHOR_WITHOUT_IDENTIFIER} if by_reference else {UNKNOWN_AUTHOR}
-
-
-def _at(node: Any, path: Sequence[str]) -> Iterable[Mapping[str, Any]]:
-    """Every object at a path, through arrays."""
-    if isinstance(node, list):
-        for one in node:
-            yield from _at(one, path)
-    elif isinstance(node, dict):
-        if not path:
-            yield node
-        elif path[0] in node:
-            yield from _at(node[path[0]], path[1:])
 
 
 def _codings(concepts: Any) -> Iterable[Mapping[str, Any]]:

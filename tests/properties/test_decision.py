@@ -1,0 +1,131 @@
+"""One decision, two evaluators and an oracle: memory, PostgreSQL and a literal interpreter agree on everything."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import pytest_asyncio
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.consent.decision import Decision, decide, live
+from app.consent.provision import Directive, Effect, Provision
+from app.consent.residual import compile_residual
+from app.db import Database, Statement
+from app.fhir.facets import Facets
+from app.records.tables import resource
+from app.vocabulary import Caller
+from tests.properties import interpreter
+from tests.properties.consents import (
+    DAYS,
+    POLICY,
+    callers,
+    deep_registers,
+    instants,
+    keys_of,
+    population,
+    provisions,
+    registers,
+    registers_of,
+)
+
+POPULATION = population(240, seed=20261124)
+
+_KEEP = """
+    INSERT INTO resource (patient_key, resource_type, id, custodian, version, last_updated, content, also_patients,
+        confidentiality, sensitivity, codes, kinds, authors, edges, relevant_from, relevant_until)
+    VALUES (1, $1, $2, $3, 1, now(), '{}', '{}', $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def kept(owner: Database) -> AsyncIterator[Database]:
+    """A database that holds the whole population."""
+    rows = [
+        (
+            *(one.resource_type, one.id, one.custodian, one.confidentiality, sorted(one.sensitivity)),
+            *(list(column) for column in (one.codes, one.kinds, one.authors, one.edges)),
+            *(one.relevant_from, one.relevant_until),
+        )
+        for one in POPULATION
+    ]
+    async with owner.transaction() as connection:
+        await connection.executemany(_KEEP, rows)
+    yield owner
+
+
+def decided(register: Sequence[Directive], caller: Caller, at: datetime, member: bool = False) -> Decision:
+    keys = keys_of(caller, member=member)
+    return decide(register, caller, at, POLICY, actor_keys=keys, epoch=1)
+
+
+def oracle(register: list[Directive], caller: Caller, at: datetime, member: bool, one: Facets) -> bool:
+    return interpreter.released(register, caller, at, POLICY, keys_of(caller, member=member), one)
+
+
+async def released_by_sql(database: Database, decision: Decision) -> set[str]:
+    columns = {column.name: column for column in resource.c}
+    statement = Statement(sa.select(resource.c.id).where(compile_residual(decision.residual, columns)))
+    return {row["id"] for row in await database.fetch(statement)}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.one_of(registers, deep_registers), callers, instants, st.booleans())
+async def test_memory_sql_and_the_literal_model_release_the_same(
+    kept: Database, register: list[Directive], caller: Caller, at: datetime, member: bool
+) -> None:
+    decision = decided(register, caller, at, member)
+    in_memory = {one.id for one in POPULATION if decision.releases(one)}
+    assert in_memory == {one.id for one in POPULATION if oracle(register, caller, at, member, one)}
+    assert in_memory == await released_by_sql(kept, decision)
+    assert decision.permitted or not in_memory
+
+
+@settings(max_examples=60, deadline=None)
+@given(registers, provisions(Effect.DENY, 1), callers.filter(lambda one: one.emergency is None), instants)
+def test_a_further_denial_never_releases_more(
+    register: list[Directive], denial: Provision, caller: Caller, at: datetime
+) -> None:
+    extra = Directive("c9", 1, "active", "patient-privacy", "s9", DAYS[0], DAYS[0], denial)
+    before, after = decided(register, caller, at), decided([*register, extra], caller, at)
+    assert not any(after.releases(one) and not before.releases(one) for one in POPULATION[:80])
+
+
+@settings(max_examples=60, deadline=None)
+@given(registers, callers, instants, st.randoms())
+def test_the_sequence_in_which_directives_arrive_changes_nothing(
+    register: list[Directive], caller: Caller, at: datetime, chance: object
+) -> None:
+    shuffled = list(register)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis' random
+    one, other = decided(register, caller, at), decided(shuffled, caller, at)
+    assert [x.reference for x in live(register)] == [x.reference for x in live(shuffled)]
+    assert [one.releases(x) for x in POPULATION[:60]] == [other.releases(x) for x in POPULATION[:60]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(registers, callers, instants)
+def test_a_decision_holds_until_it_says_that_it_may_change(
+    register: list[Directive], caller: Caller, at: datetime
+) -> None:
+    decision = decided(register, caller, at)
+    later = [moment for moment in DAYS if moment > at]
+    for moment in later:
+        if decision.next_change_at is None or moment < decision.next_change_at:
+            again = decided(register, caller, moment)
+            assert [again.releases(one) for one in POPULATION[:60]] == [
+                decision.releases(one) for one in POPULATION[:60]
+            ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(registers_of(depth=1, size=6))
+def test_an_ended_consent_does_not_bring_back_its_predecessor(
+    register: list[Directive],
+) -> None:
+    for ended in live(register):
+        withdrawn = replace(ended, version=ended.version + 1, status="inactive")
+        assert {one.reference for one in live([*register, withdrawn])} == {
+            one.reference for one in live(register) if one is not ended
+        }
