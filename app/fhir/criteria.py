@@ -168,36 +168,37 @@ def _token_key(name: str, system: str | None, code: str | None) -> int:
 
 
 def reference(
-    name: str, alternatives: Sequence[str], types: Sequence[str], base_url: str, *, canonical: bool
+    name: str,
+    alternatives: Sequence[str],
+    types: Sequence[str],
+    base_url: str,
+    *,
+    only: str = "",
+    canonical: bool = False,
 ) -> ReferenceCriterion:
-    """``id``, ``Type/id``, a URL or a URN. ``types`` are those a bare id may mean; ``canonical``: URIs count too.
+    """``id``, ``Type/id``, a URL or a URN. A bare id means one of ``types``; raises MalformedSearch.
 
-    ``Type/id`` of another type than ``types`` finds nothing. Raises MalformedSearch.
+    ``only`` is the type of a modifier, so that ``subject:Patient=Device/1`` finds nothing. ``canonical``: the
+    elements asked about hold URIs too.
     """
     texts = tuple(unescape(name, text) for text in alternatives)
-    keys = dict.fromkeys(
-        key for text in texts for key in _reference_keys(name, text, types, base_url, canonical)
-    )
+    allowed = tuple(types) if not only else tuple(kind for kind in types if kind == only)
+    keys: dict[int, None] = {}
+    for text in texts:
+        keys |= dict.fromkeys(key64(name, "r", one) for one in _spelt(text, allowed, base_url, only))
+        if canonical:
+            keys[key64(name, "u", text)] = None
     return ReferenceCriterion(name, texts, tuple(keys))
 
 
-def _reference_keys(
-    name: str, text: str, types: Sequence[str], base_url: str, canonical: bool
-) -> Iterable[int]:
+def _spelt(text: str, types: Sequence[str], base_url: str, only: str) -> Iterable[str]:
+    """As the index spells what ``text`` may mean."""
     literal = read_reference(text, base_url)
+    if only and literal.type not in (None, only):
+        return ()
     if literal.where == "here":
-        if literal.type in types:
-            yield key64(name, "r", _versioned(literal))
-    elif _BARE_ID.fullmatch(text):
-        for kind in types:
-            yield key64(name, "r", f"{kind}/{text}")
-    elif literal.where == "elsewhere":
-        if literal.type in types:
-            yield key64(name, "r", text)
-    else:
-        yield key64(name, "r", text)
-    if canonical:
-        yield key64(name, "u", text)
+        return (_versioned(literal),)
+    return [f"{kind}/{text}" for kind in types] if _BARE_ID.fullmatch(text) else (text,)
 
 
 def _versioned(literal: LiteralReference) -> str:

@@ -238,11 +238,13 @@ class _Reading:
 
     def _reference(self, code: str, modifier: str, alternatives: Sequence[str]) -> ReferenceCriterion:
         types = _target_types(self.resource_type, code)
-        asked = types if not modifier else tuple(one for one in types if one == modifier)
         canonical = not modifier and _holds_uris(self.resource_type, code)
-        criterion = criteria.reference(code, alternatives, asked, self.base_url, canonical=canonical)
-        if code in _scope_parameters(self.resource_type):
-            self.scoping.append((criterion, criteria.patients_meant(criterion, asked, self.base_url)))
+        criterion = criteria.reference(
+            code, alternatives, types, self.base_url, only=modifier, canonical=canonical
+        )
+        if code in _scope_parameters(self.resource_type) and modifier in ("", "Patient"):
+            meant = criteria.patients_meant(criterion, (modifier,) if modifier else types, self.base_url)
+            self.scoping.append((criterion, meant))
         return criterion
 
     def _scope(self) -> tuple[str | None, tuple[Criterion, ...]]:
