@@ -57,7 +57,7 @@ _MEANINGS: Final[Mapping[SourceState, _Meaning]] = {
         "warning", "timeout", False, "had not answered in time at {at}; what it holds is missing here."
     ),
     SourceState.down: _Meaning(
-        "warning", "transient", False, "could not be reached at {at}; what it holds is missing here."
+        "warning", "transient", False, "gave no usable answer at {at}; what it holds is missing here."
     ),
     SourceState.throttled: _Meaning(
         "warning", "throttled", False, "was too busy to answer at {at}; what it holds is missing here."
