@@ -40,7 +40,7 @@ from app.records import reading, searching
 from app.records.cursor import CursorSeal
 from app.records.federation import Answer, Federation
 from app.records.merge import FrozenEntry, ResultSets, merged
-from app.records.reading import Found, Record, Who, Whose
+from app.records.reading import Found, Reader, Record, Who, Whose
 from app.records.remote import RemoteQuestion
 from app.records.searching import After, Question, Sort
 from app.smart import scopes
@@ -59,6 +59,7 @@ class Reading:
     """Where answers come from, bound together once by the composition root."""
 
     database: Database
+    reader: Reader
     decider: Decider
     audit: AuditSink
     log: AuditLog
@@ -212,7 +213,7 @@ class Disclosure:
     async def _visible(self, asked: Asked, resource_type: str, id: str) -> tuple[Found, Decision]:
         """The record and the decision that releases its current version. Raises NotFound otherwise."""
         self._may(asked, resource_type, "r")
-        found = await reading.read(self._at.database, resource_type, id, asked.caller.client_id)
+        found = await self._at.reader.read(resource_type, id, asked.caller.client_id)
         if found is None:
             if not await reading.client_is_active(self._at.database, asked.caller.client_id):
                 raise NotAuthenticated
@@ -539,7 +540,7 @@ class Disclosure:
         return with_links(record.content, visible)
 
     async def _patient_visible(self, asked: Asked, patient_id: str, decision: Decision) -> bool:
-        found = await reading.read(self._at.database, "Patient", patient_id, asked.caller.client_id)
+        found = await self._at.reader.read("Patient", patient_id, asked.caller.client_id)
         return found is not None and not found.record.deleted and decision.releases(found.record.facets)
 
     def _audit_bundle(self, asked: Asked, patient_id: str, found: Sequence[Any], count: int) -> str:

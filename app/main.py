@@ -26,6 +26,7 @@ from app.ports import Clock
 from app.records.cursor import CursorSeal
 from app.records.federation import Federation
 from app.records.merge import ResultSets
+from app.records.reading import Reader
 from app.records.remote import Remotes
 from app.records.sources import Source, SourceRegister
 from app.settings import Settings
@@ -73,10 +74,13 @@ def create_app(node: Services) -> FastAPI:
     """The ASGI application over these services."""
     app = FastAPI(title="Candour", docs_url=None, redoc_url=None, openapi_url=None)
     base = node.settings.fhir_base
-    app.router.routes.extend(health.routes(node.database, node.log))
-    app.router.routes.extend(discovery.routes(base, node.keys, started=datetime.now(UTC)))
-    app.router.routes.extend(token.routes(node.tokens))
-    app.router.routes.extend(interactions.routes(node.use_cases))
+    # The records first: every request is matched against the routes in their order.
+    app.router.routes[:0] = [
+        *interactions.routes(node.use_cases),
+        *token.routes(node.tokens),
+        *health.routes(node.database, node.log),
+        *discovery.routes(base, node.keys, started=datetime.now(UTC)),
+    ]
     answer_failures(app)
     app.add_middleware(Journal)
     return app
@@ -94,6 +98,7 @@ def _bound(
     consents = ConsentRegister(database)
     reading = Reading(
         database=database,
+        reader=Reader(database),
         decider=Decider(consents, Policy.read(settings.policy_file)),
         audit=log,
         log=log,

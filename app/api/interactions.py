@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
@@ -317,9 +318,25 @@ def _strict(http: HttpRequest) -> bool:
     return "handling=strict" in http.headers.get("prefer", "").replace(" ", "")
 
 
+class _TypeSegment(StringConvertor):
+    """What has the form of a resource type; anything else is at no address."""
+
+    regex = "[A-Z][A-Za-z]+"
+
+
+class _IdSegment(StringConvertor):
+    """An id of R4's form."""
+
+    regex = r"[A-Za-z0-9\-.]{1,64}"
+
+
+register_url_convertor("r4type", _TypeSegment())
+register_url_convertor("r4id", _IdSegment())
+
+
 def routes(use: UseCases) -> list[Route]:
     """The FHIR interactions under the base, the most frequent first."""
-    one, kind = "/fhir/{type}/{id}", "/fhir/{type}"
+    one, kind = "/fhir/{type:r4type}/{id:r4id}", "/fhir/{type:r4type}"
 
     def route(path: str, **handlers: tuple[Interaction, Handler]) -> Route:
         by_method = {method: endpoint(use, *handler) for method, handler in handlers.items()}
@@ -336,9 +353,6 @@ def routes(use: UseCases) -> list[Route]:
         return Route(path, answer, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 
     return [
-        route("/fhir/_page", GET=(Interaction.SEARCH, next_page)),
-        route("/fhir/{type}/_search", POST=(Interaction.SEARCH, search_by_post)),
-        route("/fhir/Patient/{id}/$everything", GET=(Interaction.EVERYTHING, everything)),
         route(
             one,
             GET=(Interaction.READ, read),
@@ -346,6 +360,9 @@ def routes(use: UseCases) -> list[Route]:
             DELETE=(Interaction.DELETE, delete),
         ),
         route(kind, GET=(Interaction.SEARCH, search), POST=(Interaction.CREATE, create)),
+        route(f"{kind}/_search", POST=(Interaction.SEARCH, search_by_post)),
+        route("/fhir/_page", GET=(Interaction.SEARCH, next_page)),
+        route("/fhir/Patient/{id:r4id}/$everything", GET=(Interaction.EVERYTHING, everything)),
         route(f"{one}/_history", GET=(Interaction.HISTORY, history)),
         route(f"{one}/_history/{{version}}", GET=(Interaction.VREAD, vread)),
         route("/fhir", POST=(Interaction.TRANSACTION, exchange)),

@@ -1,8 +1,10 @@
 """Reading one record, its versions, and which person a Patient id means: one statement each."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db import Database, Statement
+from app.errors import CandourError, DatabaseUnavailable
 from app.fhir.facets import Facets
 from app.records.tables import FACETS, patient, person, resource, resource_history, resource_home
 from app.vocabulary import LocalPatient, NhsNumber, OdsCode, PatientIdentity, PatientKey, PersonKey
@@ -73,6 +76,16 @@ _STILL_ACTIVE = (
     )
 ).label("client_active")
 
+_wanted = (
+    sa.func.unnest(
+        sa.bindparam("types", type_=ARRAY(sa.Text)),
+        sa.bindparam("ids", type_=ARRAY(sa.Text)),
+        sa.bindparam("clients", type_=ARRAY(sa.Text)),
+    )
+    .table_valued("resource_type", "id", "client_id", with_ordinality="place")
+    .render_derived("wanted")
+)
+
 _READ = Statement(
     sa.select(
         *columns(resource),
@@ -81,16 +94,20 @@ _READ = Statement(
         patient.c.custodian.label("patient_custodian"),
         person.c.nhs_number,
         person.c.consent_epoch,
-        _STILL_ACTIVE,
-    )
-    .select_from(
-        resource_home.join(resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY)))
+        sa.exists(sa.select(1).where(_client.c.client_id == _wanted.c.client_id, _client.c.active)).label(
+            "client_active"
+        ),
+        _wanted.c.place,
+    ).select_from(
+        _wanted.join(
+            resource_home,
+            sa.and_(
+                resource_home.c.resource_type == _wanted.c.resource_type, resource_home.c.id == _wanted.c.id
+            ),
+        )
+        .join(resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY)))
         .outerjoin(patient, patient.c.patient_key == resource.c.patient_key)
         .outerjoin(person, person.c.person_key == patient.c.person_key)
-    )
-    .where(
-        resource_home.c.resource_type == sa.bindparam("resource_type", type_=sa.Text),
-        resource_home.c.id == sa.bindparam("id", type_=sa.Text),
     )
 )
 
@@ -153,10 +170,62 @@ class Who:
     has_sources: bool
 
 
-async def read(database: Database, resource_type: str, id: str, client_id: str) -> Found | None:
-    row = await database.fetchrow(_READ, resource_type=resource_type, id=id, client_id=client_id)
-    if row is None:
-        return None
+class Reader:
+    """Reads single records. Those asked for while a statement runs share the next one: no timer, no extra wait.
+
+    Every answer is read after its question was asked, so a revocation that was committed before is seen.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[tuple[str, str, str, asyncio.Future[Found | None]]] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def read(self, resource_type: str, id: str, client_id: str) -> Found | None:
+        """The record as it is now. Raises DatabaseUnavailable."""
+        found: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((resource_type, id, client_id, found))
+        if len(self._running) < _READS_AT_ONCE:
+            task = asyncio.create_task(self._answer())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await found
+
+    async def _answer(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
+            try:
+                rows = await self._database.fetch(
+                    _READ,
+                    types=[one[0] for one in batch],
+                    ids=[one[1] for one in batch],
+                    clients=[one[2] for one in batch],
+                )
+            except BaseException as error:
+                _settle(batch, error)
+                if not isinstance(error, CandourError):
+                    raise
+            else:
+                by_place = {row["place"]: row for row in rows}
+                for place, (_, _, _, found) in enumerate(batch, 1):
+                    row = by_place.get(place)
+                    if not found.done():
+                        found.set_result(None if row is None else _found(row))
+
+
+_READS_AT_ONCE = 2
+_MOST_TOGETHER = 64
+
+
+def _settle(
+    batch: Sequence[tuple[str, str, str, asyncio.Future[Found | None]]], error: BaseException
+) -> None:
+    for _, _, _, found in batch:
+        if not found.done():
+            found.set_exception(error if isinstance(error, CandourError) else DatabaseUnavailable())
+
+
+def _found(row: asyncpg.Record) -> Found:
     return Found(record_of(row), _whose(row), row["client_active"])
 
 
@@ -262,4 +331,10 @@ def _local(row: asyncpg.Record) -> LocalPatient:
 
 
 def _number(row: asyncpg.Record) -> NhsNumber | None:
-    return NhsNumber(row["nhs_number"]) if row["nhs_number"] else None
+    digits = row["nhs_number"]
+    return _checked(digits) if digits else None
+
+
+@lru_cache(maxsize=50_000)
+def _checked(digits: str) -> NhsNumber:
+    return NhsNumber(digits)
