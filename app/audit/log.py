@@ -201,7 +201,7 @@ class AuditLog:
                     await self._commit_next()
                 self._idle.set()
         finally:
-            # Stopped, or broken in a way nobody foresaw: who still waits must not wait for ever.
+            # Whoever still waits must not wait for ever.
             self._fail([*self._committing, *self._queue], None)
             self._idle.set()
 
@@ -209,7 +209,7 @@ class AuditLog:
         self._committing = self._take()
         try:
             receipts = await self._commit(self._committing)
-        except (ValueError, asyncpg.PostgresError, *GONE) as error:
+        except Exception as error:  # noqa: BLE001  # the outermost handler of this task: refuse, and go on
             self._fail(self._committing, error)
         else:
             self._answer(self._committing, receipts)
