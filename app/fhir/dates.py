@@ -13,8 +13,10 @@ from typing import Any, Literal, NamedTuple
 CIVIL_ZONE: tzinfo = UTC
 """The zone of a date without one. To change it, change this and index again."""
 
-BEGINNING = datetime.min.replace(tzinfo=UTC)
-END = datetime.max.replace(tzinfo=UTC)
+# A microsecond within what a datetime can be: asyncpg turns the very ends into PostgreSQL's infinities, and those
+# back into datetimes without a zone.
+BEGINNING = datetime.min.replace(tzinfo=UTC, microsecond=1)
+END = datetime.max.replace(tzinfo=UTC, microsecond=999_998)
 
 Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
 
@@ -101,14 +103,14 @@ def _zone(text: str | None) -> tzinfo:
 
 def _utc(moment: datetime) -> datetime:
     try:
-        return moment.astimezone(UTC)
+        return min(max(moment.astimezone(UTC), BEGINNING), END)
     except OverflowError:
         return BEGINNING if moment.year == 1 else END
 
 
 def _later(moment: datetime, by: timedelta) -> datetime:
     try:
-        return _utc(moment) + by
+        return min(_utc(moment) + by, END)
     except OverflowError:
         return END
 
