@@ -372,17 +372,17 @@ def _holds_uris(resource_type: str, code: str) -> bool:
 def _scope_parameters(resource_type: str) -> frozenset[str]:
     """Parameters that mean what ``patient`` means for the type, by the elements they look at.
 
-    They put a resource into the Patient's compartment, and any source understands ``patient`` in their place.
+    They put a resource into the Patient's compartment, and any source understands ``patient`` in their place; where
+    R4 has no ``patient`` (AdverseEvent, Group, Schedule, SupplyRequest) the one that the compartment nominates.
     """
-    codes = parameters_of(resource_type)
-    membership = {
-        path
-        for code in compartment_parameters("Patient", resource_type)
-        for path in _paths(resource_type, code)
-    }
-    if "patient" not in codes or not _paths(resource_type, "patient") <= membership:
+    nominated = compartment_parameters("Patient", resource_type)
+    if not nominated or resource_type == "Patient":
         return frozenset()
-    meant = _paths(resource_type, "patient")
+    codes = parameters_of(resource_type)
+    membership = {path for code in nominated for path in _paths(resource_type, code)}
+    meant = _paths(resource_type, "patient" if "patient" in codes else nominated[0])
+    if not meant <= membership:
+        return frozenset()
     return frozenset(
         code
         for code, one in codes.items()

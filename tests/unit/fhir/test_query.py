@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import CandourError, MalformedSearch, TooCostly, UnknownType, UnsupportedSearch
+from app.fhir.compartments import in_patient_compartment
 from app.fhir.criteria import escape, split, unescape
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.keys import key64
@@ -237,6 +238,9 @@ def test_a_saved_query_is_restored_as_it_was() -> None:
         ("DeviceUseStatement", [("patient", "1")], "1"),
         ("Coverage", [("beneficiary", "1")], "1"),
         ("Appointment", [("patient", "1"), ("actor", "Location/4")], "1"),
+        ("AdverseEvent", [("subject", "Patient/1")], "1"),
+        ("Schedule", [("actor", "Patient/1")], "1"),
+        ("Patient", [("link", "Patient/1")], None),
         ("Observation", [("subject", "1")], None),
         ("Observation", [("subject", "Patient/1,Patient/2")], None),
         ("Observation", [("patient", "1"), ("subject", "Patient/2")], None),
@@ -261,6 +265,14 @@ def test_a_query_is_bound_to_the_one_patient_that_it_names(
     assert bool(query.scope_criteria) is (scope is not None)
     left = [pair for pair in pairs if pair not in query.pairs_without_patient]
     assert len(left) == len(query.scope_criteria)
+
+
+def test_every_type_of_the_patient_compartment_but_patient_itself_can_be_asked_for_one_patient() -> None:
+    for resource_type in filter(in_patient_compartment, RESOURCE_TYPES - {"Patient"}):
+        code = {"Group": "member", "Schedule": "actor"}.get(
+            resource_type, "patient" if "patient" in parameters_of(resource_type) else "subject"
+        )
+        assert asked(resource_type, (code, "Patient/1")).patient_scope == "1", resource_type
 
 
 def test_a_criterion_is_widened_to_the_persons_other_patients() -> None:
