@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.api import discovery, health, interactions, token
 from app.api.caller import Door
@@ -36,6 +37,9 @@ from app.smart.keys import KeyStore
 from app.smart.verifier import Verifier
 from app.submission import Submission, Writing
 from app.vocabulary import Caller
+
+# One line a request and /metrics are ours (app/api/journal); the framework's own would tell the path, with its ids.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 class SystemClock:
@@ -72,7 +76,7 @@ async def services(
 
 def create_app(node: Services) -> FastAPI:
     """The ASGI application over these services."""
-    app = FastAPI(title="Candour", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Candour", docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
     base = node.settings.fhir_base
     # The records first: every request is matched against the routes in their order.
     app.router.routes[:0] = [

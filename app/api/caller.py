@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from starlette.requests import Request as HttpRequest
@@ -27,20 +28,22 @@ class Door:
 
     def asked(self, http: HttpRequest, interaction: Interaction) -> Asked:
         """The request and its caller. Raises NotAuthenticated or NotAcceptable."""
-        caller = self._caller(http)
-        headers = http.headers
-        _acceptable(http.query_params.get("_format") or headers.get("accept", "*/*"))
-        asked = Asked(self.request(http), caller, interaction)
-        asked.prefers_representation = "return=minimal" not in headers.get("prefer", "")
+        headers = dict(http.scope["headers"])
+        caller = self._caller(headers)
+        query = http.scope["query_string"]
+        wanted = http.query_params.get("_format") if b"_format" in query else None
+        _acceptable(wanted or _text(headers, b"accept") or "*/*")
+        asked = Asked(self._request(http, headers), caller, interaction)
+        asked.prefers_representation = b"return=minimal" not in headers.get(b"prefer", b"")
         return asked
 
-    def request(self, http: HttpRequest) -> Request:
-        scope, headers = http.scope, http.headers
+    def _request(self, http: HttpRequest, headers: Mapping[bytes, bytes]) -> Request:
+        scope = http.scope
         query = scope["query_string"].decode("latin-1")
         client = scope.get("client")
         return Request(
-            trace_id=trace_id(headers.get("traceparent")),
-            request_id=request_id(headers.get("x-request-id")),
+            trace_id=trace_id(_text(headers, b"traceparent")),
+            request_id=request_id(_text(headers, b"x-request-id")),
             at=self._clock.now(),
             method=scope["method"],
             target=f"{scope['path']}?{query}" if query else scope["path"],
@@ -48,11 +51,16 @@ class Door:
             base_url=self.base_url,
         )
 
-    def _caller(self, http: HttpRequest) -> Caller:
-        scheme, _, token = http.headers.get("authorization", "").partition(" ")
+    def _caller(self, headers: Mapping[bytes, bytes]) -> Caller:
+        scheme, _, token = (_text(headers, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotAuthenticated
         return self._verifier.verify(token.strip())
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    found = headers.get(name)
+    return None if found is None else found.decode("latin-1")
 
 
 def trace_id(traceparent: str | None) -> str:

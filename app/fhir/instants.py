@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 
 def instant(moment: datetime) -> str:
@@ -11,4 +12,9 @@ def instant(moment: datetime) -> str:
 
 def http_date(moment: datetime) -> str:
     """``Tue, 24 Nov 2026 10:15:30 GMT`` (RFC 9110, 5.6.7)."""
+    return _http_date(moment.replace(microsecond=0))
+
+
+@lru_cache(maxsize=4096)
+def _http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)

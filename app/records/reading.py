@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import asyncpg
 import sqlalchemy as sa
@@ -65,8 +65,56 @@ class Found:
     client_active: bool
 
 
+class Keys(Sequence[int]):
+    """A ``bigint[]`` as PostgreSQL writes it, read only when a rule asks: decoding every array costs more than the
+    statement, and most decisions look at none.
+    """
+
+    __slots__ = ("_keys", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._keys: tuple[int, ...] | None = None
+
+    def _read(self) -> tuple[int, ...]:
+        if self._keys is None:
+            self._keys = tuple(map(int, self._text[1:-1].split(","))) if len(self._text) > 2 else ()
+        return self._keys
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __bool__(self) -> bool:
+        return len(self._text) > 2
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        return self._read()[index]
+
+
+_NO_KEYS = Keys("{}")
+
+
 def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    return [table.c[name] for name in ("patient_key", "resource_type", "id", *FACETS)]
+    """What ``record_of`` reads, in its order; arrays as text."""
+    return [
+        sa.cast(table.c[name], sa.Text).label(name)
+        if isinstance(table.c[name].type, ARRAY)
+        else table.c[name]
+        for name in ("patient_key", "resource_type", "id", *FACETS)
+    ]
+
+
+def _keys(text: str) -> Sequence[int]:
+    return _NO_KEYS if text == "{}" else Keys(text)
+
+
+def _texts(text: str) -> frozenset[str]:
+    """A ``text[]`` of codes: no code holds a comma, a quote or a brace."""
+    return frozenset(text[1:-1].split(",")) if text != "{}" else frozenset()
 
 
 _KEY = ("patient_key", "resource_type", "id")
@@ -287,19 +335,20 @@ def record_of(row: asyncpg.Record) -> Record:
         relevant_from,
         relevant_until,
     ) = row[:17]
+    others = tuple(_keys(also_patients))
     facets = Facets(
         resource_type=resource_type,
         id=id,
         custodian=custodian,
         confidentiality=confidentiality,
-        sensitivity=frozenset(sensitivity),
-        codes=codes,
-        kinds=kinds,
-        authors=authors,
-        edges=edges,
+        sensitivity=_texts(sensitivity),
+        codes=_keys(codes),
+        kinds=_keys(kinds),
+        authors=_keys(authors),
+        edges=_keys(edges),
         relevant_from=relevant_from,
         relevant_until=relevant_until,
-        also_patients=tuple(also_patients),
+        also_patients=others,
     )
     return Record(
         resource_type,
@@ -310,7 +359,7 @@ def record_of(row: asyncpg.Record) -> Record:
         custodian,
         content or "",
         patient_key,
-        tuple(also_patients),
+        tuple(PatientKey(key) for key in others),
         facets,
     )
 
