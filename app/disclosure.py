@@ -393,6 +393,7 @@ class Disclosure:
             )
             for row in page.rows
             if self._scoped(asked, row.record.resource_type)
+            and in_patient_compartment(row.record.resource_type)
             and await self._releases(asked, row.record, who.identity, decision)
         ]
 

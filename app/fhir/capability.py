@@ -5,7 +5,7 @@ from typing import Any
 
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.parameters import SearchParameter, parameters_of
-from app.fhir.query import SUPPORTED_TYPES
+from app.fhir.query import is_supported
 
 _SERVER_ONLY = frozenset({"AuditEvent"})
 """Types that callers may search but not write or read singly."""
@@ -102,7 +102,7 @@ def _common(code: str) -> dict[str, str]:
 
 def _own(resource_type: str) -> list[dict[str, str]]:
     found = parameters_of(resource_type).values()
-    own = [one for one in found if not one.code.startswith("_") and one.type in SUPPORTED_TYPES]
+    own = [one for one in found if not one.code.startswith("_") and is_supported(one)]
     return [_param(one) for one in sorted(own, key=lambda one: one.code)]
 
 

@@ -70,6 +70,23 @@ def patients_of(resource: Mapping[str, Any], base_url: str) -> Membership:
     return Membership(tuple(dict.fromkeys(found.patients)), tuple(dict.fromkeys([*found.unresolved, *vague])))
 
 
+def patients_named(resource: Mapping[str, Any], base_url: str) -> tuple[str, ...]:
+    """Ids of every Patient of ours that ``resource`` refers to anywhere, for types that are in no compartment."""
+    found: dict[str, None] = {}
+    waiting: list[Any] = [resource]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if isinstance(reference := one.get("reference"), str):
+                literal = read_reference(reference, base_url)
+                if literal.where == "here" and literal.type == "Patient" and literal.id:
+                    found[literal.id] = None
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return tuple(found)
+
+
 @dataclass(slots=True)
 class _Found:
     base_url: str

@@ -1,6 +1,5 @@
 """Reading one record, its versions, and which person a Patient id means: one statement each."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db import Database, Statement
-from app.errors import CandourError, DatabaseUnavailable
 from app.fhir.facets import Facets
 from app.records.tables import FACETS, patient, person, resource, resource_history, resource_home
+from app.together import Together
 from app.vocabulary import LocalPatient, NhsNumber, OdsCode, PatientIdentity, PatientKey, PersonKey
 
 _client = sa.table("client", sa.column("client_id", sa.Text), sa.column("active", sa.Boolean))
@@ -219,58 +218,24 @@ class Who:
 
 
 class Reader:
-    """Reads single records. Those asked for while a statement runs share the next one: no timer, no extra wait.
+    """Reads single records. Those asked for while a statement runs share the next one.
 
     Every answer is read after its question was asked, so a revocation that was committed before is seen.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: list[tuple[str, str, str, asyncio.Future[Found | None]]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._together = Together(self._read, at_once=2, most=64)
 
     async def read(self, resource_type: str, id: str, client_id: str) -> Found | None:
         """The record as it is now. Raises DatabaseUnavailable."""
-        found: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((resource_type, id, client_id, found))
-        if len(self._running) < _READS_AT_ONCE:
-            task = asyncio.create_task(self._answer())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        return await found
+        return await self._together.ask((resource_type, id, client_id))
 
-    async def _answer(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
-            try:
-                rows = await self._database.fetch(
-                    _READ,
-                    types=[one[0] for one in batch],
-                    ids=[one[1] for one in batch],
-                    clients=[one[2] for one in batch],
-                )
-            except BaseException as error:
-                _settle(batch, error)
-                if not isinstance(error, CandourError):
-                    raise
-            else:
-                by_place = {row["place"]: row for row in rows}
-                for place, (_, _, _, found) in enumerate(batch, 1):
-                    row = by_place.get(place)
-                    if not found.done():
-                        found.set_result(None if row is None else _found(row))
-
-
-_READS_AT_ONCE = 2
-_MOST_TOGETHER = 64
-
-
-def _settle(
-    batch: Sequence[tuple[str, str, str, asyncio.Future[Found | None]]], error: BaseException
-) -> None:
-    for _, _, _, found in batch:
-        if not found.done():
-            found.set_exception(error if isinstance(error, CandourError) else DatabaseUnavailable())
+    async def _read(self, asked: Sequence[tuple[str, str, str]]) -> list[Found | None]:
+        types, ids, clients = zip(*asked, strict=True)
+        rows = await self._database.fetch(_READ, types=list(types), ids=list(ids), clients=list(clients))
+        found = {row["place"]: _found(row) for row in rows}
+        return [found.get(place) for place in range(1, len(asked) + 1)]
 
 
 def _found(row: asyncpg.Record) -> Found:

@@ -252,7 +252,8 @@ def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
         "tokens": list(index.tokens) if index else [],
     }
     dates = index.dates if index else ()
-    strings = index.strings if index else ()
+    # Display texts (``code:text``) are kept when a search reads them; until then they would only cost.
+    strings = [row for row in index.strings if not row.parameter.endswith(":text")] if index else []
     quantities = index.quantities if index else ()
     values["index_date_parameter"] = [row.parameter for row in dates]
     values["index_date_lo"] = [row.lo for row in dates]
