@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from app.vocabulary import Caller, NhsNumber, PatientKey, PersonKey, Request
@@ -30,6 +30,9 @@ SALT_BYTES: Final = 32
 HASH_BYTES: Final = 32
 NO_LINK: Final = bytes(HASH_BYTES)
 """``pprev`` of a patient's first entry."""
+
+NO_TRACE: Final = UUID(int=0)
+"""Stored in the place of a trace id of the wrong form."""
 
 _BODY_TAG: Final = b"scr-audit-body/v1\x00"
 _LINK_TAG: Final = b"scr-audit-link/v1\x00"
@@ -131,17 +134,16 @@ class Receipt:
     """``t`` of the leaf: the log's own time, which never goes back, in whole milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """The members of a leaf, decoded; ``body`` and ``link`` are the two commitments in base64."""
+class Leaf(NamedTuple):
+    """The members of a leaf as they stand in it, ``body`` and ``link`` in base64; in the leaf's own order."""
 
-    entry_id: str
-    time: int
-    kind: str
-    outcome: str
     body: bytes
+    entry_id: bytes
+    kind: bytes
+    outcome: bytes
     link: bytes
-    schema: str
+    schema: bytes
+    time: bytes
 
 
 def leaf_bytes(
@@ -188,10 +190,7 @@ _LEAF = re.compile(
 def read_leaf(leaf: bytes) -> Leaf | None:
     """The members of a version 1 leaf, or None when the bytes are not exactly one."""
     match = _LEAF.fullmatch(leaf)
-    if match is None:
-        return None
-    body, entry_id, kind, outcome, link, schema, time = match.groups()
-    return Leaf(entry_id.decode(), int(time), kind.decode(), outcome.decode(), body, link, schema.decode())
+    return None if match is None else Leaf._make(match.groups())
 
 
 def milliseconds(at: datetime) -> int:

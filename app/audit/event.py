@@ -141,7 +141,7 @@ def _agents(entry: Entry, shape: Shape, node: NodeNames) -> list[str]:
         return agents if caller.subject == caller.client_id else [*agents, _user(caller, USER, plain=True)]
     codings = f"{AUTHOR},{USER}" if direction == "removal" or entry.interaction in WRITES else USER
     agents.append(_user(caller, codings, plain=direction == "decision"))
-    agents.append(_organisation(caller))
+    agents.append(_organisation(caller.organisation, caller.organisation_name))
     if caller.via is not None and direction != "decision":
         agents.append(
             f'{{"type":{{"coding":[{TRANSMITTER}]}},"who":{{"type":"Device","identifier":'
@@ -185,6 +185,7 @@ def _client(entry: Entry, direction: Direction) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def _user(caller: Caller, codings: str, *, plain: bool) -> str:
     """``plain``: without what AuthZconsent and the token profile forbid (altId, the token's own coding)."""
     system = f'"system":{_quoted(caller.issuer)},' if caller.issuer else ""
@@ -214,17 +215,14 @@ def _role(role: str) -> str:
     return f'{{"text":{_quoted(role)}}}'
 
 
-def _organisation(caller: Caller) -> str:
-    name = caller.organisation_name
+@lru_cache(maxsize=1024)
+def _organisation(code: str, name: str) -> str:
+    display = f',"display":{_quoted(name)}' if name else ""
     return (
         f'{{"type":{{"coding":[{ORGANISATION}]}},"who":{{"type":"Organization","identifier":'
-        f'{{"system":"{ODS_SYSTEM}","value":{_quoted(caller.organisation)}}}'
-        f'{f",{_display(name)}" if name else ""}}},"requestor":false}}'
+        f'{{"system":"{ODS_SYSTEM}","value":{_quoted(code)}}}'
+        f'{display}}},"requestor":false}}'
     )
-
-
-def _display(text: str) -> str:
-    return f'"display":{_quoted(text)}'
 
 
 # Entities: what it was about.
@@ -237,7 +235,7 @@ def _entities(entry: Entry, shape: Shape, node: NodeNames) -> list[str]:
         return [_question(entry, _traced(entry))]
     entities = []
     if entry.patient_reference is not None:
-        entities.append(_patient(entry, node))
+        entities.append(_patient(entry, node, _details(entry)))
     rest = entry.resources
     if entry.interaction is Interaction.AUDIT_READ:
         entities.append(_log_read(entry, node))
@@ -256,22 +254,25 @@ def _entities(entry: Entry, shape: Shape, node: NodeNames) -> list[str]:
 
 def _decision_entities(entry: Entry, node: NodeNames) -> list[str]:
     """AuthZconsent closes the slicing: patient, consents and token, nothing else."""
-    entities = [] if entry.patient_reference is None else [_patient(entry, node)]
+    if entry.patient_reference is None:
+        entities = [_question(entry, _traced(entry))]  # and then the profile is not claimed
+    else:
+        entities = [_patient(entry, node, _details(entry, entry.request.trace_id))]
     entities.extend(_basis(basis) for basis in entry.basis)
     if entry.caller is not None:
         entities.append(
             f'{{"what":{{"identifier":{{"value":{_quoted(entry.caller.token_id)}}}}},"type":{TOKEN_USER}}}'
         )
-    return entities or [_question(entry)]
+    return entities
 
 
-def _patient(entry: Entry, node: NodeNames) -> str:
+def _patient(entry: Entry, node: NodeNames, detail: str) -> str:
     number = entry.nhs_number
     identifier = ""
     if number is not None:
         identifier = f',"identifier":{{"system":{_quoted(node.nhs_number_system)},"value":"{number.digits}"}}'
     reference = _quoted(entry.patient_reference or "")
-    return f'{{"what":{{"reference":{reference}{identifier}}},{PATIENT_TYPE}{_details(entry)}}}'
+    return f'{{"what":{{"reference":{reference}{identifier}}},{PATIENT_TYPE}{detail}}}'
 
 
 def _question(entry: Entry, detail: str = "") -> str:

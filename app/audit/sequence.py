@@ -7,10 +7,10 @@ no gap.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ import asyncpg
 from app.audit import merkle
 from app.audit.entry import (
     NO_LINK,
+    NO_TRACE,
     SALT_BYTES,
     Entry,
     Receipt,
@@ -33,6 +34,7 @@ from app.audit.entry import (
 from app.audit.event import NodeNames, audit_event
 from app.audit.packing import pack
 
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _LOCK: Final = "SELECT * FROM audit_lock($1, $2)"
 # One statement for the leaves, their bodies and the head: the lock is held for as few round trips as can be. COPY
 # would be quicker for a thousand rows, but a batch is mostly a few dozen.
@@ -194,11 +196,8 @@ def _client(entry: Entry) -> str:
 
 
 def _trace(text: str) -> UUID:
-    """A trace id as 16 bytes; one of the wrong form is hashed, for that is no reason not to record."""
-    try:
-        return UUID(hex=text)
-    except ValueError:
-        return UUID(bytes=sha256(text.encode(errors="replace")).digest()[:16])
+    """A trace id as 16 bytes. One of the wrong form is told in the body, but nobody can search by it."""
+    return UUID(hex=text) if _TRACE_ID.fullmatch(text) else NO_TRACE
 
 
 def _known(head: Any) -> dict[UUID, Receipt]:
@@ -207,7 +206,7 @@ def _known(head: Any) -> dict[UUID, Receipt]:
         head["known_ids"] or (), head["known_indices"] or (), head["known_leaves"] or (), strict=True
     ):
         members = read_leaf(leaf)
-        time = members.time if members is not None else 0
+        time = int(members.time) if members is not None else 0
         found[entry_id] = Receipt(index, entry_id, merkle.leaf_hash(leaf), instant(time))
     return found
 

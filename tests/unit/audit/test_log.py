@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from app.audit.entry import Interaction
 from app.audit.event import audit_event
 from app.audit.log import BATCH_ENTRIES, AuditLog
 from app.audit.verify import verify
 from app.db import Database
 from app.errors import AuditUnavailable, NotStarted, Overloaded
 from app.vocabulary import PatientKey
-from tests.fakes_audit import NODE, NOON, FixedClock, an_entry
+from tests.fakes_audit import CALLER, NODE, NOON, REQUEST, FixedClock, an_entry
 
 ORIGIN = "candour.rx1.example/audit"
 
@@ -295,3 +297,28 @@ async def test_a_clock_that_is_ahead_does_not_stop_the_others(database: Database
     await behind.stop()
     assert second.recorded == first.recorded + timedelta(milliseconds=1)
     await assert_whole(database, 2)
+
+
+async def test_every_kind_of_entry_verifies_even_with_a_trace_id_of_the_wrong_form(
+    log: AuditLog, database: Database
+) -> None:
+    odd = [replace(REQUEST, trace_id=text) for text in ("", "not hex", "A" * 32, "\x00\ud800")]
+    nobody = {"patient_key": None, "patient_reference": None}
+    entries = [
+        an_entry(interaction=interaction, request=request, **extra)
+        for interaction in Interaction
+        for request in (REQUEST, *odd)
+        for extra in ({}, nobody, {**nobody, "basis": ()}, {"caller": None})
+    ]
+    await log.record(entries)
+    await assert_whole(database, len(entries))
+
+
+async def test_a_client_id_that_postgres_cannot_hold_does_not_stop_the_others(
+    log: AuditLog, database: Database
+) -> None:
+    hostile = replace(CALLER, client_id="a\x00b\ud800")
+    calls = [log.record([an_entry(caller=caller)]) for caller in (CALLER, hostile, CALLER)]
+    receipts = await asyncio.gather(*calls)
+    assert [receipt.index for [receipt] in receipts] == [0, 1, 2]
+    await assert_whole(database, 3)
