@@ -254,6 +254,11 @@ class Disclosure:
         return not record.also_patients or await self._others_release(asked, record)
 
     async def _others_release(self, asked: Asked, record: Record) -> bool:
+        # A search reads what the first person's decision looks at; another's may look at more.
+        found = await self._at.reader.read(record.resource_type, record.id, asked.caller.client_id)
+        if found is None:
+            return False
+        record = found.record
         others = await reading.whose(self._at.database, record.also_patients)
         for key in record.also_patients:
             if key not in others or not (await self._decide(asked, others[key])).releases(record.facets):

@@ -21,9 +21,9 @@ _client = sa.table("client", sa.column("client_id", sa.Text), sa.column("active"
 _source = sa.table("source", sa.column("ods_code", sa.Text), sa.column("active", sa.Boolean))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One version as kept: the text to release and the facets to decide by."""
+    """One version as kept: the text to release and the facets to decide by. Not changed after it was read."""
 
     resource_type: str
     id: str
@@ -94,20 +94,35 @@ class Keys(Sequence[int]):
         return self._read()[index]
 
 
+class _NotRead(Keys):
+    """In place of an array that the decision does not look at. To look all the same is an error, never a permit."""
+
+    def _read(self) -> tuple[int, ...]:
+        raise LookupError("a facet was asked for that was not read")
+
+    def __bool__(self) -> bool:
+        return bool(self._read())
+
+
 _NO_KEYS = Keys("{}")
+_NOT_READ = _NotRead("")
+KEY_COLUMNS = frozenset({"codes", "kinds", "authors", "edges"})
 
 
-def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    """What ``record_of`` reads, in its order; arrays as text."""
-    return [
-        sa.cast(table.c[name], sa.Text).label(name)
-        if isinstance(table.c[name].type, ARRAY)
-        else table.c[name]
-        for name in ("patient_key", "resource_type", "id", *FACETS)
-    ]
+def columns(table: sa.Table, keys: frozenset[str] = KEY_COLUMNS) -> list[sa.ColumnElement[Any]]:
+    """What ``record_of`` reads, in its order; arrays as text, and of the key columns only ``keys``."""
+    return [_column(table.c[name], keys) for name in ("patient_key", "resource_type", "id", *FACETS)]
 
 
-def _keys(text: str) -> Sequence[int]:
+def _column(column: sa.Column[Any], keys: frozenset[str]) -> sa.ColumnElement[Any]:
+    if column.name in KEY_COLUMNS and column.name not in keys:
+        return sa.null().label(column.name)
+    return sa.cast(column, sa.Text).label(column.name) if isinstance(column.type, ARRAY) else column
+
+
+def _keys(text: str | None) -> Sequence[int]:
+    if text is None:
+        return _NOT_READ
     return _NO_KEYS if text == "{}" else Keys(text)
 
 

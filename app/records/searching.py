@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
-from app.consent.decision import Predicate
+from app.consent.predicate import And, Empty, Not, Or, Overlaps, Predicate
 from app.consent.residual import compile_residual
 from app.db import Fetching, Statement
 from app.fhir.query import (
@@ -27,7 +27,7 @@ from app.fhir.query import (
     TokenCriterion,
     UriCriterion,
 )
-from app.records.reading import Record, columns, record_of
+from app.records.reading import KEY_COLUMNS, Record, columns, record_of
 from app.records.tables import index_date, index_string, resource
 from app.vocabulary import PatientKey
 
@@ -162,7 +162,11 @@ def _statement(shape: _Shape, residual: Predicate) -> Statement:
         where.append(resource.c.home)
     where += [_clause(f"c{place}", criterion, bound) for place, criterion in enumerate(criteria)]
     key, source = _sort_key(sort, bound)
-    found = sa.select(*columns(resource), key.label("sort_key")).select_from(source).where(*where)
+    found = (
+        sa.select(*columns(resource, _looked_at(residual) if bound else KEY_COLUMNS), key.label("sort_key"))
+        .select_from(source)
+        .where(*where)
+    )
     if not bound and any(criterion[0] in _TOKENS for criterion in criteria):
         # Materialised, so that a rare token is found by its index and not by walking the sort order.
         found = sa.select(found.cte("found", nesting=True).prefix_with("MATERIALIZED"))
@@ -212,6 +216,18 @@ def _sort_key(sort: Sort, bound: bool) -> tuple[sa.ColumnElement[Any], sa.FromCl
     missing = _NEVER if sort.descending else _FOREVER
     same = sa.and_(dates.c.patient_key == resource.c.patient_key, dates.c.id == resource.c.id)
     return sa.func.coalesce(dates.c.key, sa.literal(missing, _INSTANT)), resource.outerjoin(dates, same)
+
+
+def _looked_at(residual: Predicate) -> frozenset[str]:
+    """The key columns that the residual, and so the decision, looks at."""
+    match residual:
+        case And(parts) | Or(parts):
+            return frozenset().union(*map(_looked_at, parts))
+        case Not(part):
+            return _looked_at(part)
+        case Overlaps(column, _) | Empty(column):
+            return frozenset({column})
+    return frozenset()
 
 
 def _compiled_residual(residual: Predicate) -> sa.ColumnElement[bool]:
