@@ -4,6 +4,7 @@ Matching is three-valued. What cannot be told counts as yes for a denial and as 
 element; present elements are joined by AND, the values inside one by OR (R4 Consent.provision).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,52 +56,56 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """Where one directive denies, permits, or closes what it does not open; elsewhere it is silent."""
+    """Where one directive denies and, elsewhere, permits; or, elsewhere still, closes."""
 
     directive: Directive
     denies: Predicate
     permits: Predicate
-    closes: Predicate
+    """Counts where ``denies`` does not hold."""
+    closes: bool
+    """It speaks for this caller and purpose, and what it does not permit it does not leave to the default."""
 
 
 def opinion(directive: Directive, asking: Asking) -> Opinion | None:
     """The directive's value over all data, for this question; None where it is silent on everything."""
-    rule = directive.rule
-    if not _applies(rule, asking):
+    root = directive.rule
+    if not _applies(root, asking):
         return None
-    matched = _matches(rule)
-    child_denies, child_permits = _exceptions(rule, matched, asking)
-    spoken = any_of(child_denies, child_permits)
-    by_root = all_of(negated(spoken), matched)
-    denies = any_of(child_denies, by_root if rule.effect is Effect.DENY else FALSE)
-    permits = all_of(negated(child_denies), child_permits)
-    if rule.effect is Effect.DENY:
-        return Opinion(directive, denies, permits, FALSE)
-    # A permission that speaks for this caller and purpose does not open what it leaves out.
-    return Opinion(directive, denies, any_of(permits, by_root), all_of(negated(spoken), negated(matched)))
+    matched = _matches(root)
+    children = [(child, *_counts(child, asking)) for child in root.exceptions if _applies(child, asking)]
+    # A true exception, of the opposite effect, is considered only where the root itself matched; an additional rule
+    # of the same effect by itself.
+    exceptions = [(counts, denies) for child, counts, denies in children if child.effect is not root.effect]
+    additions = [(counts, denies) for child, counts, denies in children if child.effect is root.effect]
+    spoken = any_of(all_of(matched, _any_counts(exceptions)), _any_counts(additions))
+    denied = any_of(all_of(matched, _any_denies(exceptions)), _any_denies(additions))
+    if root.effect is Effect.DENY:
+        return Opinion(directive, any_of(denied, all_of(negated(spoken), matched)), spoken, closes=False)
+    return Opinion(directive, denied, any_of(spoken, matched), closes=True)
 
 
-def _exceptions(rule: Provision, matched: Predicate, asking: Asking) -> tuple[Predicate, Predicate]:
-    """Where any rule right below comes to DENY, and where any comes to PERMIT.
+_Child = tuple[Predicate, Predicate]
+"""Where a rule counts, and where, if it does, it comes to DENY; elsewhere it comes to PERMIT."""
 
-    A true exception, of the opposite effect, counts only where the rule itself matched; an additional rule of the
-    same effect counts by itself.
+
+def _counts(rule: Provision, asking: Asking) -> _Child:
+    """Its own effect, unless a rule below resolves to the opposite; deny wins among siblings.
+
+    Every condition stands at most twice in the result, so that it grows with the rules and not with their depth.
     """
-    denies, permits = [], []
-    for child in rule.exceptions:
-        if not _applies(child, asking):
-            continue
-        considered = matched if child.effect is not rule.effect else TRUE
-        counts = all_of(considered, _matches(child))
-        below_denies, below_permits = _exceptions(child, counts, asking)
-        own = negated(any_of(below_denies, below_permits))
-        deny = any_of(below_denies, own if child.effect is Effect.DENY else FALSE)
-        permit = all_of(
-            negated(below_denies), any_of(below_permits, own if child.effect is Effect.PERMIT else FALSE)
-        )
-        denies.append(all_of(counts, deny))
-        permits.append(all_of(counts, permit))
-    return any_of(*denies), any_of(*permits)
+    below = [_counts(child, asking) for child in rule.exceptions if _applies(child, asking)]
+    denies = _any_denies(below)
+    if rule.effect is Effect.DENY:
+        denies = any_of(denies, negated(_any_counts(below)))
+    return _matches(rule), denies
+
+
+def _any_counts(children: Iterable[_Child]) -> Predicate:
+    return any_of(*(counts for counts, _ in children))
+
+
+def _any_denies(children: Iterable[_Child]) -> Predicate:
+    return any_of(*(all_of(counts, denies) for counts, denies in children))
 
 
 # The context: who, for what, when.
@@ -175,7 +180,7 @@ def _matches(rule: Provision) -> Predicate:
         parts.append(TRUE if deny and rule.codes.unknown else Overlaps("codes", rule.codes.keys))
     if rule.data_period is not None:
         start, end = rule.data_period.start, rule.data_period.end
-        parts.append(any_of(Undated(), Meets(start, end)) if deny else Within(start, end))
+        parts.append(any_of(Undated(), Meets(((start, end),))) if deny else Within(start, end))
     if rule.instances is not None:
         unknown = deny and rule.instances.unknown
         parts.append(

@@ -81,12 +81,7 @@ class Decision:
 
     def explain(self, facets: Facets) -> tuple[str, ...]:
         """What each layer says of this resource, for audit only: never tell a caller whom it refuses."""
-        said = [
-            f"{one.directive.reference}: {word}"
-            for one in self._opinions
-            for word, where in (("DENY", one.denies), ("PERMIT", one.permits), ("CLOSED", one.closes))
-            if test_of(where)(facets)
-        ]
+        said = [f"{one.directive.reference}: {_value(one, facets)}" for one in self._opinions]
         said.append(f"{self.policy_version}: {'PERMIT' if test_of(self._default)(facets) else 'DENY'}")
         if facets.confidentiality == UNLABELLED:
             said.append("label: withheld until labelled")
@@ -204,13 +199,21 @@ def _released(opinions: Sequence[Opinion], default: Predicate) -> Predicate:
     """Deny-overrides over what the directives say, then the default; and never what is not understood."""
     denied = any_of(*(one.denies for one in opinions))
     permitted = any_of(*(one.permits for one in opinions))
-    closed = any_of(*(one.closes for one in opinions))
+    closed = any(one.closes for one in opinions)
     return all_of(
         negated(LevelBetween(UNLABELLED, UNLABELLED)),
         negated(Sensitive(frozenset({UNKNOWN}))),
+        any_of(permitted, FALSE if closed else default),
         negated(denied),
-        any_of(permitted, all_of(negated(closed), default)),
     )
+
+
+def _value(one: Opinion, facets: Facets) -> str:
+    if test_of(one.denies)(facets):
+        return "DENY"
+    if test_of(one.permits)(facets):
+        return "PERMIT"
+    return "CLOSED" if one.closes else "SILENT"
 
 
 def _opened_in_emergency(policy: Policy) -> Predicate:

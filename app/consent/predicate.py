@@ -1,8 +1,9 @@
 """Conditions on facets: one small tree with two evaluators, in memory here and in SQL by ``residual``."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from app.fhir.facets import Facets
@@ -82,10 +83,10 @@ class Undated:
 
 @dataclass(frozen=True, slots=True)
 class Meets:
-    """The relevant interval has an instant in [start, end); None is open. Never for undated data."""
+    """The relevant interval has an instant in one of the spans. Never for undated data."""
 
-    start: datetime | None
-    end: datetime | None
+    spans: tuple["Span", ...]
+    """[start, end) each, apart from one another and in order; None is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,17 @@ class Within:
     end: datetime | None
 
 
+Span = tuple[datetime | None, datetime | None]
+
 Atom = TypeIn | IdIs | CustodianIn | LevelBetween | Sensitive | Overlaps | Empty | Undated | Meets | Within
 Predicate = Constant | And | Or | Not | Atom
 
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
+
 TRUE: Final = Constant(True)
 FALSE: Final = Constant(False)
+"""The only two constants: they are compared by identity."""
 
 
 def all_of(*parts: Predicate) -> Predicate:
@@ -124,16 +131,55 @@ def _joined(
     parts: Iterable[Predicate], kind: type[And] | type[Or], *, neutral: Constant, absorbing: Constant
 ) -> Predicate:
     """The parts without what adds nothing, in their order; one that decides alone decides."""
-    kept: dict[Predicate, None] = {}
+    kept: list[Predicate] = []
     for part in parts:
-        for one in part.parts if isinstance(part, kind) else (part,):
-            if one == absorbing:
-                return absorbing
-            if one != neutral:
-                kept[one] = None
-    if any(isinstance(one, Not) and one.part in kept for one in kept):
-        return absorbing
-    return kind(tuple(kept)) if len(kept) > 1 else next(iter(kept), neutral)
+        if part is absorbing:
+            return absorbing
+        if isinstance(part, kind):
+            kept.extend(part.parts)
+        elif part is not neutral:
+            kept.append(part)
+    if kind is Or and len(kept) > 1:
+        kept = _merged(kept)
+    return kind(tuple(kept)) if len(kept) > 1 else kept[0] if kept else neutral
+
+
+def _merged(parts: Iterable[Predicate]) -> list[Predicate]:
+    """One look at a column instead of many: the keys that any of the parts asks for, together."""
+    keys: dict[KeyColumn, set[int]] = {}
+    sensitivities: set[str] = set()
+    spans: list[Span] = []
+    others: list[Predicate] = []
+    for part in parts:
+        match part:
+            case Overlaps(column, wanted):
+                keys.setdefault(column, set()).update(wanted)
+            case Sensitive(codes):
+                sensitivities |= codes
+            case Meets(more):
+                spans.extend(more)
+            case _ if part not in others:
+                others.append(part)
+    labels = [Sensitive(frozenset(sensitivities))] if sensitivities else []
+    periods = [Meets(_united(spans))] if spans else []
+    return [
+        *labels,
+        *others,
+        *periods,
+        *(Overlaps(column, frozenset(wanted)) for column, wanted in keys.items()),
+    ]
+
+
+def _united(spans: list[Span]) -> tuple[Span, ...]:
+    """The same instants in as few spans as possible, in order."""
+    united: list[Span] = []
+    for start, end in sorted(spans, key=lambda span: span[0] or _EARLIEST):
+        before = united[-1] if united else None
+        if before is None or (before[1] is not None and start is not None and start > before[1]):
+            united.append((start, end))
+        elif before[1] is not None and (end is None or end > before[1]):
+            united[-1] = (before[0], end)
+    return tuple(united)
 
 
 def specialised(predicate: Predicate, facets: Facets) -> Predicate:
@@ -158,23 +204,32 @@ def test_of(predicate: Predicate) -> Test:
         case Constant(holds):
             return lambda facets: holds
         case And(parts):
-            return _both(parts)
+            return _test_of_all(parts)
         case Or(parts):
-            return _either(parts)
+            return _test_of_any(parts)
         case Not(part):
             inner = test_of(part)
             return lambda facets: not inner(facets)
     return _test_of_atom(predicate)
 
 
-def _both(parts: tuple[Predicate, ...]) -> Test:
-    first, rest = test_of(parts[0]), test_of(all_of(*parts[1:]))
-    return lambda facets: first(facets) and rest(facets)
+# In halves: as deep as the logarithm of their number, however many rules there are.
 
 
-def _either(parts: tuple[Predicate, ...]) -> Test:
-    first, rest = test_of(parts[0]), test_of(any_of(*parts[1:]))
-    return lambda facets: first(facets) or rest(facets)
+def _test_of_all(parts: tuple[Predicate, ...]) -> Test:
+    if len(parts) == 1:
+        return test_of(parts[0])
+    half = len(parts) // 2
+    first, second = _test_of_all(parts[:half]), _test_of_all(parts[half:])
+    return lambda facets: first(facets) and second(facets)
+
+
+def _test_of_any(parts: tuple[Predicate, ...]) -> Test:
+    if len(parts) == 1:
+        return test_of(parts[0])
+    half = len(parts) // 2
+    first, second = _test_of_any(parts[:half]), _test_of_any(parts[half:])
+    return lambda facets: first(facets) or second(facets)
 
 
 def _test_of_atom(atom: Atom) -> Test:
@@ -195,8 +250,8 @@ def _test_of_atom(atom: Atom) -> Test:
             return lambda facets: not getattr(facets, column)
         case Undated():
             return lambda facets: facets.relevant_from is None and facets.relevant_until is None
-        case Meets(start, end):
-            return _meets_test(start, end)
+        case Meets(spans):
+            return _meets_test(spans)
         case Within(start, end):
             return _within_test(start, end)
 
@@ -213,14 +268,17 @@ def _overlap_test(column: KeyColumn, keys: frozenset[int]) -> Test:
             return lambda facets: not keys.isdisjoint(facets.edges)
 
 
-def _meets_test(start: datetime | None, end: datetime | None) -> Test:
+def _meets_test(spans: tuple[Span, ...]) -> Test:
+    starts = [start or _EARLIEST for start, _ in spans]
+    ends = [end or _LATEST for _, end in spans]
+
     def meets(facets: Facets) -> bool:
         first, until = facets.relevant_from, facets.relevant_until
         if first is None and until is None:
             return False
-        return (first is None or end is None or first < end) and (
-            until is None or start is None or until > start
-        )
+        # The last span that starts before the data ends also ends last of those that do.
+        last = bisect_left(starts, until or _LATEST) - 1
+        return last >= 0 and ends[last] > (first or _EARLIEST)
 
     return meets
 

@@ -68,8 +68,9 @@ def _atom(atom: Atom, columns: Columns) -> Clause:
             return sa.func.cardinality(columns[column]) == 0
         case Undated():
             return sa.and_(columns["relevant_from"].is_(None), columns["relevant_until"].is_(None))
-        case Meets(start, end):
-            return _meets(start, end, columns["relevant_from"], columns["relevant_until"])
+        case Meets(spans):
+            first, until = columns["relevant_from"], columns["relevant_until"]
+            return sa.or_(*(_meets(start, end, first, until) for start, end in spans))
         case Within(start, end):
             return _within(start, end, columns["relevant_from"], columns["relevant_until"])
 

@@ -85,8 +85,13 @@ def relevant_interval(resource: Mapping[str, Any]) -> Interval:
     for find in _RULES.get(resource.get("resourceType", ""), ()):
         found = find(resource)
         if found is not None:
-            return found
+            return found if _is_forwards(found) else UNDATED
     return UNDATED
+
+
+def _is_forwards(found: Interval) -> bool:
+    """What ends before it starts tells nothing."""
+    return found[0] is None or found[1] is None or found[0] < found[1]
 
 
 def _rule(text: str) -> _Find:

@@ -202,8 +202,16 @@ def population(size: int, seed: int) -> list[Facets]:
             kinds=few(KIND_KEYS),
             authors=few(AUTHOR_KEYS),
             edges=few([key64("ref", one) for one in REFERENCES]),
-            relevant_from=rng.choice([None, *DAYS]),
-            relevant_until=rng.choice([None, *DAYS]),
+            **relevant_interval(rng),
         )
         for number in range(size)
     ]
+
+
+def relevant_interval(rng: random.Random) -> dict[str, Any]:
+    """Undated, open at either end, or closed."""
+    first, last = sorted(rng.sample(DAYS, 2))
+    return {
+        "relevant_from": rng.choice([None, first, first]),
+        "relevant_until": rng.choice([None, last, last]),
+    }
