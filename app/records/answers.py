@@ -240,7 +240,7 @@ def about_the_person(
 
     Raises WrongPatient when one is in the compartment of a Patient that is not among ``every``, or refers to a
     patient in a way that does not tell whom, or matched a search by patient and has none. In ``$everything`` the
-    last is left out instead: a device on the shelf is nobody's.
+    last is left out instead: it may be an element that was lost on the way.
     """
     kept: dict[str, RemoteRecord] = {}
     gap = False

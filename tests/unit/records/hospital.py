@@ -133,7 +133,7 @@ class Hospital:
                     return
                 writer.write(sent.raw())
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             writer.close()

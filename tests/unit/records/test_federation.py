@@ -308,6 +308,23 @@ async def test_a_lost_database_is_an_outage_and_no_line(
     assert hospital.asked == []
 
 
+async def test_a_database_lost_while_sources_answer_is_an_outage_and_no_line(
+    country: Country, sources_database: Database, postgres: EmbeddedPostgres
+) -> None:
+    lost = await Database.connect(postgres.url(database="sources"), size=1)
+
+    async def loses(asked: Asked, writer: asyncio.StreamWriter) -> Sent:
+        await lost.close()
+        return Sent(searchset([STRANGER]))
+
+    await country.hospital(search=loses)
+    register = SourceRegister(lost)
+    federation = Federation(register, Remotes(register, no_assertion), DEADLINE)
+    with pytest.raises(DatabaseUnavailable):
+        await federation.ask(QUESTION)
+    await federation.close()
+
+
 # The breaker.
 
 
