@@ -5,7 +5,7 @@ from tests.world import World, a_consent, an_observation, denied_to
 Who = dict[str, str]
 
 
-async def _observed(world: World, who: Who, **more: object) -> str:
+async def _observed(world: World, who: Who, **more: str) -> str:
     await world.patient(who, "p1")
     made = await world.post("Observation", an_observation("p1", **more), who)
     assert made.status_code == 201, made.text
