@@ -10,7 +10,7 @@ of the body, ``t`` milliseconds since 1970 in UTC, ``v`` 1.
 """
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -151,8 +151,8 @@ def leaf_bytes(
 ) -> bytes:
     """The canonical leaf. ``time`` in ms since 1970; ``body`` and ``link`` are 32-byte commitments."""
     text = (
-        f'{{"b":"{b64encode(body).decode()}","id":"{entry_id}","k":"{kind}","o":"{outcome}",'
-        f'"p":"{b64encode(link).decode()}","s":"{schema}","t":{time},"v":1}}'
+        f'{{"b":"{encoded(body).decode()}","id":"{entry_id}","k":"{kind}","o":"{outcome}",'
+        f'"p":"{encoded(link).decode()}","s":"{schema}","t":{time},"v":1}}'
     )
     return text.encode("ascii")
 
@@ -168,7 +168,7 @@ def link_bytes(*, body: bytes, previous: bytes, number: int) -> bytes:
 
     An entry about no patient has number 0, so that its leaf looks like any other.
     """
-    return b'{"b":"%b","pprev":"%b","psn":%d}' % (b64encode(body), b64encode(previous), number)
+    return b'{"b":"%b","pprev":"%b","psn":%d}' % (encoded(body), encoded(previous), number)
 
 
 def link_commitment(salt: bytes, link: bytes) -> bytes:
@@ -178,7 +178,7 @@ def link_commitment(salt: bytes, link: bytes) -> bytes:
 
 def encoded(commitment: bytes) -> bytes:
     """A commitment as it stands in a leaf: base64 with padding."""
-    return b64encode(commitment)
+    return b2a_base64(commitment, newline=False)
 
 
 _LEAF = re.compile(

@@ -195,9 +195,9 @@ def _client(entry: Entry) -> str:
     return entry.caller.client_id.replace("\x00", "").encode(errors="replace").decode()
 
 
-def _trace(text: str) -> UUID:
-    """A trace id as 16 bytes. One of the wrong form is told in the body, but nobody can search by it."""
-    return UUID(hex=text) if _TRACE_ID.fullmatch(text) else NO_TRACE
+def _trace(text: str) -> str:
+    """A trace id as PostgreSQL's uuid. One of the wrong form is told in the body, but nobody can search by it."""
+    return text if _TRACE_ID.fullmatch(text) else NO_TRACE.hex
 
 
 def _known(head: Any) -> dict[UUID, Receipt]:
