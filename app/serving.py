@@ -1,7 +1,11 @@
 """Running the server: one process, uvloop, and a clean end on Ctrl-C or SIGTERM."""
 
 import logging
+import signal
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import orjson
 import structlog
@@ -27,14 +31,28 @@ async def _serve(settings: Settings, database: Opened) -> None:
             port=settings.port,
             http="httptools",
             access_log=False,
-            log_level="warning",
+            log_config=None,
             server_header=False,
             date_header=True,
             lifespan="off",
             timeout_graceful_shutdown=20,
             backlog=1024,
         )
-        await uvicorn.Server(config).serve()
+        await _Server(config).serve()
+
+
+class _Server(uvicorn.Server):
+    """Ends when asked to, and no more: what started it still has an audit log and a PostgreSQL to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signal again at the end, which for SIGTERM ends the process on the spot."""
+        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 def configure_log(level: str) -> None:
@@ -49,3 +67,18 @@ def configure_log(level: str) -> None:
         logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[_Retold(logging.WARNING)], force=True)
+
+
+class _Retold(logging.Handler):
+    """What a library logs, as a line like our own: its words without the values, where it failed and not with what."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        frames = traceback.extract_tb(error.__traceback__) if error else []
+        structlog.get_logger(record.name).warning(
+            str(record.msg).strip().partition("\n")[0],
+            library=record.name,
+            kind=type(error).__name__ if error else None,
+            at=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-4:]],
+        )

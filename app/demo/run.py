@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -220,7 +219,6 @@ def _wait_until_ready(node: Node, server: subprocess.Popen[bytes]) -> None:
 
 
 def _until_interrupted() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         while True:
             time.sleep(3600)
