@@ -233,27 +233,43 @@ def _linked(body: Mapping[str, Any]) -> set[str]:
     }
 
 
+def strangers(records: Iterable[RemoteRecord], every: Collection[str], *, base_url: str) -> set[str]:
+    """Ids of the Patients, other than ``every``, in whose compartments the records are."""
+    found: set[str] = set()
+    for record in records:
+        found.update(patients_of(record.body, base_url).patients)
+    return found.difference(every)
+
+
 def about_the_person(
-    records: Iterable[RemoteRecord], every: Collection[str], *, base_url: str, asked_type: str | None
+    records: Iterable[RemoteRecord],
+    every: Collection[str],
+    *,
+    base_url: str,
+    asked_type: str | None,
+    hidden: Collection[str] = (),
 ) -> tuple[tuple[RemoteRecord, ...], bool]:
     """The records that are about the person or about nobody, each once, and whether one had to be left out.
 
     Raises WrongPatient when one is in the compartment of a Patient that is not among ``every``, or refers to a
     patient in a way that does not tell whom, or matched a search by patient and has none. In ``$everything`` the
-    last is left out instead: it may be an element that was lost on the way.
+    last is left out instead: it may be an element that was lost on the way. What is in the compartment of one of
+    the ``hidden`` Patients, who can be neither verified nor held against the source, is left out too.
     """
     kept: dict[str, RemoteRecord] = {}
     gap = False
     for record in records:
         membership = patients_of(record.body, base_url)
-        if membership.unresolved or not set(membership.patients) <= set(every):
+        others = set(membership.patients).difference(every)
+        if membership.unresolved or not others <= set(hidden):
             raise WrongPatient(f"{record.resource_type} of somebody else")
-        if membership.patients or not in_patient_compartment(record.resource_type):
-            kept.setdefault(record.reference, record)
-        elif asked_type is not None:
+        nobodys = not membership.patients and in_patient_compartment(record.resource_type)
+        if nobodys and asked_type is not None:
             raise WrongPatient(f"{record.resource_type} of nobody")
-        else:
+        if nobodys or others:
             gap = True
+        else:
+            kept.setdefault(record.reference, record)
     return tuple(kept.values()), gap
 
 

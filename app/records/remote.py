@@ -22,6 +22,7 @@ from app.records.answers import (
     ignored_parameters,
     people,
     read_page,
+    strangers,
     within,
 )
 from app.records.calls import Call, RemoteQuestion, Reply, failure, headers, lookup, search
@@ -35,7 +36,6 @@ from app.records.unanswered import (
     Refused,
     TimedOut,
     Unanswered,
-    WrongPatient,
 )
 from app.records.wire import Allowance, TooMuch, bounded
 from app.vocabulary import Caller, NhsNumber
@@ -222,23 +222,34 @@ class RemoteSource:
         self, question: RemoteQuestion, number: NhsNumber, found: KnownPatients, answer: RemoteAnswer
     ) -> RemoteAnswer:
         """The answer when all of it is about the person. Raises WrongPatient."""
-        try:
-            return self._about(question, found, answer)
-        except WrongPatient:
+        base, every, hidden = self._source.base_url, found.every, set[str]()
+        if strangers(answer.records, every, base_url=base):
             # A Patient may have been added between the look-up and the search: look again before accusing.
-            again = await self._find(question, number)
-            if not again.every > found.every:
-                raise
-            return self._about(question, again, answer)
-
-    def _about(self, question: RemoteQuestion, found: KnownPatients, answer: RemoteAnswer) -> RemoteAnswer:
+            every |= (await self._find(question, number)).every
+            hidden = await self._hidden(question, strangers(answer.records, every, base_url=base))
         records, gap = about_the_person(
-            answer.records,
-            found.every,
-            base_url=self._source.base_url,
-            asked_type=question.resource_type,
+            answer.records, every, base_url=base, asked_type=question.resource_type, hidden=hidden
         )
         return RemoteAnswer(records, gap or answer.gap)
+
+    async def _hidden(self, question: RemoteQuestion, ids: set[str]) -> set[str]:
+        """Those of ``ids`` whose Patients another node does not show us.
+
+        It answers for all Patients of a person, and its consent may hold back one Patient (a restricted one, say)
+        and not their records. That is no answer for another patient; neither can it be verified.
+        """
+        hidden: set[str] = set()
+        if self._source.kind != "candour" or len(ids) > _MOST_PATIENTS:
+            return hidden
+        for id in sorted(ids):
+            call = Call("GET", f"{self._source.base_url}/Patient/{id}", missing=NoRecord)
+            try:
+                await self._ask(question.caller, call, headers(question), Allowance())
+            except NoRecord:
+                hidden.add(id)
+            except TooMuch as error:
+                raise Down("a Patient beyond all bounds") from error
+        return hidden
 
     # HTTP.
 

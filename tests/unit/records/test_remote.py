@@ -382,6 +382,30 @@ async def test_a_node_is_asked_once_for_patients_that_it_has_linked(asking: Aski
     assert ids(answer) == ["o1", "o2"]
 
 
+async def test_records_of_a_patient_whom_a_node_does_not_show_are_left_out_and_no_accusation(
+    asking: Asking,
+) -> None:
+    async with a_hospital(records=[observation("o1"), observation("o2", "Patient/p2")]) as hospital:
+        hospital.instead["/fhir/Patient/p2"] = saying("", 404)
+        answer = await asking.ask(hospital, kind="candour")
+    assert ids(answer) == ["o1"] and answer.gap
+
+
+async def test_records_of_another_patient_whom_a_node_does_show_are_an_accusation(asking: Asking) -> None:
+    async with a_hospital(records=[observation("o1"), observation("o2", "Patient/p2")]) as hospital:
+        hospital.instead["/fhir/Patient/p2"] = saying(json.dumps(patient("p2", OTHER_NUMBER)))
+        with pytest.raises(WrongPatient):
+            await asking.ask(hospital, kind="candour")
+
+
+async def test_only_a_node_may_answer_for_a_patient_it_does_not_show(asking: Asking) -> None:
+    async with a_hospital(records=[observation("o1"), observation("o2", "Patient/p2")]) as hospital:
+        hospital.instead["/fhir/Patient/p2"] = saying("", 404)
+        with pytest.raises(WrongPatient):
+            await asking.ask(hospital, kind="fhir")
+    assert "/fhir/Patient/p2" not in hospital.paths()
+
+
 # What is remembered.
 
 
