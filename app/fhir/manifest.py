@@ -188,7 +188,9 @@ def _is_gap(issue: Any) -> bool:
     if state is not None:
         known = SourceState(state) if state in set(SourceState) else None
         return known is None or not _MEANINGS[known].complete
-    severity, code = (value if isinstance(value := issue.get(name), str) else None for name in ("severity", "code"))
+    severity, code = (
+        value if isinstance(value := issue.get(name), str) else None for name in ("severity", "code")
+    )
     return severity in ("fatal", "error") or (severity == "warning" and (code in _GAPS or code is None))
 
 
