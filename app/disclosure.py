@@ -357,7 +357,7 @@ class Disclosure:
         self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None, count: int, *, ask: bool
     ) -> Release:
         """Every source at once, this node's store among them; frozen when it is more than a page."""
-        asking = asyncio.create_task(self._ask(asked, who.identity, query)) if ask else None
+        asking = asyncio.create_task(self._ask(asked, who, query)) if ask else None
         try:
             own = await self._everything_here(asked, who, decision, query)
         except BaseException:
@@ -369,13 +369,13 @@ class Disclosure:
         frozen = merged(own, answers, decision, _sort(query) if query else None)
         return await self._release_frozen(asked, who.identity, decision, frozen, lines, query, count)
 
-    async def _ask(
-        self, asked: Asked, identity: PatientIdentity, query: SearchQuery | None
-    ) -> tuple[Answer, ...]:
+    async def _ask(self, asked: Asked, who: Who, query: SearchQuery | None) -> tuple[Answer, ...]:
         question = RemoteQuestion(
             resource_type=query.resource_type if query else None,
             pairs=query.pairs_without_patient if query else (),
-            identity=identity,
+            identity=who.identity,
+            birth_date=who.birth_date,
+            patient_parameter=_patient_parameter(query),
             nhs_number_system=self._at.nhs_number_system,
             caller=asked.caller,
             trace_id=asked.request.trace_id,
@@ -589,6 +589,12 @@ def _question(
         after=after,
         count=identity is not None and after is None,
     )
+
+
+def _patient_parameter(query: SearchQuery | None) -> str | None:
+    """The parameter that bound the question to a patient, e.g. ``performer``."""
+    criteria = query.scope_criteria if query else ()
+    return next((one.param for one in criteria if isinstance(one, ReferenceCriterion)), None)
 
 
 def _for_all_of(criterion: Criterion, query: SearchQuery, identity: PatientIdentity) -> Criterion:

@@ -128,8 +128,9 @@ class Home:
                 return process
         return None
 
-    def owner_url(self, user: str = "postgres") -> str:
-        return f"postgresql://{user}:@/candour?host={self._postmaster_lines()[4]}"
+    def owner_url(self) -> str:
+        given = self.settings.get("DATABASE_URL")
+        return given or f"postgresql://postgres:@/candour?host={self._postmaster_lines()[4]}"
 
     def end_postgres(self) -> None:
         postmaster = self.postmaster()
@@ -161,6 +162,15 @@ class Home:
                 await ClientRegister(database).add(client)
 
         self.as_owner(add)
+
+    def kept(self) -> int:
+        """How many resources the store holds."""
+
+        async def count(database: Database) -> int:
+            async with database.connection() as connection:
+                return int(await connection.fetchval("SELECT count(*) FROM resource WHERE home"))
+
+        return self.as_owner(count)
 
     def events(self) -> list[dict[str, Any]]:
         """Every AuditEvent in the log, oldest first."""
@@ -196,12 +206,13 @@ class Running:
         self.process.send_signal(how)
         return self.process.wait(END_SECONDS)
 
-    def wait_to_tell(self, words: str, seconds: float = START_SECONDS) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+        """Until ``condition`` holds, while the process still runs."""
         deadline = time.monotonic() + seconds
-        while words not in self.told:
-            assert time.monotonic() < deadline, f"it never told {words!r}:\n{self.told}"
-            assert self.process.poll() is None, f"it ended without telling {words!r}:\n{self.told}"
-            time.sleep(0.02)
+        while not condition():
+            assert self.process.poll() is None, f"it ended by itself:\n{self.told}"
+            assert time.monotonic() < deadline, f"it never came to it:\n{self.told}"
+            time.sleep(0.01)
 
 
 def a_home(factory: pytest.TempPathFactory, name: str, **settings: str) -> Home:

@@ -124,9 +124,10 @@ def _filled(node: Node, files: Path) -> None:
     rejects = node.settings.home / "rejects"
     with opened(node.settings) as database:
         for place, ods in enumerate(node.custodians):
+            # What belongs to nobody in particular lies at the top: the first custodian of a node keeps it.
             directory = (
-                [files / "organizations.json"]
-                if place == 0 and (files / "organizations.json").exists()
+                sorted(one for one in files.glob("*.json*") if one.name != "showcase.json")
+                if place == 0
                 else []
             )
             found = [

@@ -47,8 +47,12 @@ class _Meaning:
 _MEANINGS: Final[Mapping[SourceState, _Meaning]] = {
     SourceState.fresh: _Meaning("information", "informational", True, "answered at {at}."),
     SourceState.no_record: _Meaning("information", "not-found", True, "had nothing to show at {at}."),
+    # What was never read is missing, however willing the source.
     SourceState.not_supported: _Meaning(
-        "information", "not-supported", True, "does not offer what was asked for, as of {at}."
+        "warning",
+        "not-supported",
+        False,
+        "does not offer what was asked for, as of {at}; what it holds is missing here.",
     ),
     SourceState.partial: _Meaning(
         "warning", "incomplete", False, "gave only part of an answer at {at}; the rest is missing here."

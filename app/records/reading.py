@@ -182,6 +182,7 @@ _WHO = Statement(
         patient.c.custodian,
         person.c.person_key,
         person.c.nhs_number,
+        person.c.birth_date,
         person.c.consent_epoch,
         _STILL_ACTIVE,
         sa.exists(sa.select(1).where(_source.c.active)).label("has_sources"),
@@ -228,6 +229,7 @@ class Who:
     """A person found by a local Patient's id, and what else the question needs to know in the same snapshot."""
 
     identity: PatientIdentity
+    birth_date: str | None
     client_active: bool
     has_sources: bool
 
@@ -276,7 +278,7 @@ async def who(database: Database, patient_id: str, client_id: str) -> Who | None
     identity = PatientIdentity(
         PersonKey(first["person_key"]), asked, local, _number(first), first["consent_epoch"]
     )
-    return Who(identity, first["client_active"], first["has_sources"])
+    return Who(identity, first["birth_date"], first["client_active"], first["has_sources"])
 
 
 async def whose(database: Database, keys: Sequence[int]) -> dict[int, Whose]:

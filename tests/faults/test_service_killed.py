@@ -4,7 +4,6 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -189,7 +188,7 @@ def test_a_first_start_that_was_killed_is_made_good_by_the_next(
     dice = random.Random(11)
     for _ in range(2):
         with home.running("migrate") as migrating:
-            _wait_for(lambda: any(home.path.glob("postgres*/base")), migrating.process.poll)
+            migrating.wait_for(lambda: any(home.path.glob("postgres*/base")))
             time.sleep(dice.uniform(0, 0.4))
             migrating.kill()
             migrating.leaves_postgres = True
@@ -197,10 +196,3 @@ def test_a_first_start_that_was_killed_is_made_good_by_the_next(
     assert finished.returncode == 0, finished.stderr
     assert "timezone = 'UTC'" in (home.path / "postgres" / "postgresql.conf").read_text()
     assert list(home.path.glob("*.unfinished")) == []
-
-
-def _wait_for(condition: Callable[[], bool], ended: Callable[[], int | None]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline and ended() is None
-        time.sleep(0.01)

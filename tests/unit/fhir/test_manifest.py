@@ -46,7 +46,7 @@ def a_line(state: SourceState, code: OdsCode = CODES[1]) -> SourceLine:
     [
         ("fresh", "information", "informational", True),
         ("no-record", "information", "not-found", True),
-        ("not-supported", "information", "not-supported", True),
+        ("not-supported", "warning", "not-supported", False),
         ("partial", "warning", "incomplete", False),
         ("timed-out", "warning", "timeout", False),
         ("down", "warning", "transient", False),

@@ -1,0 +1,108 @@
+"""One service a home, tools beside it, and an end that leaves nothing behind (SIGTERM, Ctrl-C)."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from app.errors import DatabaseUnavailable
+from tests.processes import Home, System, a_home, free_port
+from tests.world import a_patient, an_observation
+
+RX1 = System("rx1", "RX1")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return a_home(tmp_path_factory, "ends", CANDOUR_CUSTODIANS="RX1")
+
+
+@pytest.fixture
+def serving(home: Home) -> Iterator[Home]:
+    with home.serving():
+        home.register(RX1.registration())
+        yield home
+
+
+def test_a_second_service_says_so_and_the_first_goes_on(serving: Home) -> None:
+    second = Home(serving.path, free_port()).candour("serve", seconds=20)
+    assert second.returncode == 2
+    assert "already serves" in second.stderr and "CANDOUR_HOME" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert httpx.get(f"{serving.root}/readyz").status_code == 200
+    token = serving.candour("token", "--client", "rx1")
+    bearer = {"Authorization": f"Bearer {token.stdout.strip()}"}
+    assert httpx.get(f"{serving.base}/Observation?patient=nobody", headers=bearer).status_code == 200
+    listed = serving.candour("client", "list")
+    assert listed.stdout.startswith("rx1  system  RX1  ")
+    assert serving.candour("verify").stdout.startswith("The audit log is whole: 1 entries, root ")
+    assert serving.postmaster() is not None, "a tool that ends leaves the service its PostgreSQL"
+    assert httpx.get(f"{serving.root}/readyz").status_code == 200
+
+
+def test_tools_work_alone_and_leave_nothing_running(home: Home) -> None:
+    token = home.candour("token", "--client", "rx1", "--purpose", "TREAT")
+    assert token.returncode == 0 and token.stdout.count(".") == 2
+    assert home.candour("verify").returncode == 0
+    unknown = home.candour("token", "--client", "nobody")
+    assert unknown.returncode == 2 and "Traceback" not in unknown.stderr
+    assert unknown.stderr.startswith("candour: No active client")
+    assert home.postmaster() is None
+
+
+def test_an_occupied_port_is_told_in_a_sentence(home: Home) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = Home(home.path, taken.getsockname()[1]).candour("serve", seconds=30)
+    assert refused.returncode not in (0, None)
+    assert "Traceback" not in refused.stderr
+    assert "in use" in refused.stderr
+    assert home.postmaster() is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_is_asked_to_end_stops_its_postgres(home: Home, how: signal.Signals) -> None:
+    with home.serving() as service:
+        assert home.postmaster() is not None
+        assert service.end(how) == 0
+        assert home.postmaster() is None
+        assert not (home.path / "postgres" / "postmaster.pid").exists(), "it was stopped, not killed"
+        assert "Traceback" not in service.told
+
+
+def test_a_start_that_is_interrupted_leaves_nothing_running(home: Home) -> None:
+    with home.running("serve") as service:
+        service.wait_for(lambda: home.postmaster() is not None)
+        assert service.end() != 0
+        assert home.postmaster() is None
+        assert "Traceback" not in service.told
+
+
+def test_a_load_that_was_interrupted_ends_cleanly_and_can_be_repeated(home: Home, tmp_path: Path) -> None:
+    for number in range(40):
+        records = [a_patient(f"l{number}", None)]
+        records += [orjson.loads(an_observation(f"l{number}", id=f"l{number}-{one}")) for one in range(60)]
+        lines = b"\n".join(orjson.dumps(one) for one in records)
+        (tmp_path / f"{number:02}.ndjson").write_bytes(lines)
+    with home.running("load", str(tmp_path), "--custodian", "RX1") as loading:
+        loading.wait_for(lambda: _has_some(home))
+        assert loading.end() == 130
+        assert home.postmaster() is None
+        assert "Traceback" not in loading.told
+    again = home.candour("load", str(tmp_path), "--custodian", "RX1")
+    assert again.returncode == 0, again.stderr
+    with home.serving():
+        assert home.kept() == 40 * 61
+    assert "rejected" not in again.stdout
+
+
+def _has_some(home: Home) -> bool:
+    with suppress(DatabaseUnavailable, OSError, IndexError):
+        return home.kept() > 0
+    return False
