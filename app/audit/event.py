@@ -78,7 +78,7 @@ def audit_event(entry: Entry, *, node: NodeNames, recorded: datetime) -> bytes:
 
 
 def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="milliseconds")
 
 
 def _quoted(text: str) -> str:
