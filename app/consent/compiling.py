@@ -94,6 +94,8 @@ def _counts(rule: Provision, asking: Asking) -> _Child:
     Every condition stands at most twice in the result, so that it grows with the rules and not with their depth.
     """
     below = [_counts(child, asking) for child in rule.exceptions if _applies(child, asking)]
+    if not below:
+        return _matches(rule), TRUE if rule.effect is Effect.DENY else FALSE
     denies = _any_denies(below)
     if rule.effect is Effect.DENY:
         denies = any_of(denies, negated(_any_counts(below)))
@@ -105,7 +107,8 @@ def _any_counts(children: Iterable[_Child]) -> Predicate:
 
 
 def _any_denies(children: Iterable[_Child]) -> Predicate:
-    return any_of(*(all_of(counts, denies) for counts, denies in children))
+    # Rules without exceptions are the many: they need no joining.
+    return any_of(*(counts if denies is TRUE else all_of(counts, denies) for counts, denies in children))
 
 
 # The context: who, for what, when.
@@ -186,7 +189,7 @@ def _matches(rule: Provision) -> Predicate:
         parts.append(
             TRUE if unknown else any_of(*(_reached(one, deny=deny) for one in rule.instances.any_of))
         )
-    return all_of(*parts)
+    return parts[0] if len(parts) == 1 else all_of(*parts)
 
 
 def _of_class(classes: Classes, *, deny: bool) -> Predicate:

@@ -102,6 +102,9 @@ Span = tuple[datetime | None, datetime | None]
 Atom = TypeIn | IdIs | CustodianIn | LevelBetween | Sensitive | Overlaps | Empty | Undated | Meets | Within
 Predicate = Constant | And | Or | Not | Atom
 
+_FEW: Final = 8
+"""Repetitions are looked for among so many conditions; among more the search would cost more than it saves."""
+
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -144,7 +147,7 @@ def _joined(
     return kind(tuple(kept)) if len(kept) > 1 else kept[0] if kept else neutral
 
 
-def _merged(parts: Iterable[Predicate]) -> list[Predicate]:
+def _merged(parts: list[Predicate]) -> list[Predicate]:
     """One look at a column instead of many: the keys that any of the parts asks for, together."""
     keys: dict[KeyColumn, set[int]] = {}
     sensitivities: set[str] = set()
@@ -158,8 +161,10 @@ def _merged(parts: Iterable[Predicate]) -> list[Predicate]:
                 sensitivities |= codes
             case Meets(more):
                 spans.extend(more)
-            case _ if part not in others:
+            case _ if len(others) > _FEW or part not in others:
                 others.append(part)
+    if len(others) == len(parts):
+        return others
     labels = [Sensitive(frozenset(sensitivities))] if sensitivities else []
     periods = [Meets(_united(spans))] if spans else []
     return [
