@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.audit.entry import Disclosed
 from app.consent.decision import Decision
+from app.consent.labels import label
 from app.db import Database, Statement, metadata
 from app.errors import ExpiredCursor
 from app.fhir import text
@@ -91,7 +92,7 @@ class FrozenEntry:
     def facets(self, base: str) -> Facets:
         """The facets of a frozen text, computed again: a later page is decided again."""
         source = self.full_url.rsplit("/", 2)[0]
-        return facets_of(text.parse(self.content).value, custodian=self.custodian, base_url=source or base)
+        return _labelled(text.parse(self.content).value, self.custodian, source or base)
 
 
 def _key(key: datetime | str) -> str:
@@ -125,8 +126,12 @@ def merged(
 
 
 def _remote_facets(record: RemoteRecord) -> Facets:
-    base = record.full_url.rsplit("/", 2)[0]
-    return facets_of(record.body, custodian=record.custodian, base_url=base)
+    return _labelled(record.body, record.custodian, record.full_url.rsplit("/", 2)[0])
+
+
+def _labelled(body: dict[str, Any], custodian: OdsCode, base: str) -> Facets:
+    """What a plain FHIR server has not labelled is labelled as our own records are when they are written."""
+    return label(body, facets_of(body, custodian=custodian, base_url=base))[0]
 
 
 def _sort_key(record: RemoteRecord, sort: Sort | None) -> datetime | str:
