@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import codecs
 import gzip
 import hashlib
 import json
 import lzma
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from app.asked import Asked
 from app.audit.entry import Interaction
-from app.errors import CandourError, Conflict, MalformedBody
+from app.errors import CandourError, Conflict, MalformedBody, Unavailable
 from app.exchange import loadable_steps
 from app.fhir.text import Parsed, parse
 from app.main import Services, services
@@ -165,9 +167,12 @@ class Loader:
                 await self._file(file)
                 self._advance(sizes[file])
 
-        async with asyncio.TaskGroup() as tasks:
-            for file in group:
-                tasks.create_task(one(file))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for file in group:
+                    tasks.create_task(one(file))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     async def _file(self, file: Path) -> None:
         stored = await asyncio.to_thread(file.read_bytes)
@@ -177,17 +182,26 @@ class Loader:
             return
         self.summary.files += 1
         try:
-            items = _items(stored, file.name)
-        except (CandourError, OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-            self._reject(file, "", str(error), None)
+            places = _places(stored, file.name)
+        except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+            self._reject(file, "", f"The file cannot be read: {error}", None)
             return
+        items = [one for place, text in places if (one := self._item(file, place, text)) is not None]
         bundles = [one for one in items if one.parsed.value.get("resourceType") == "Bundle"]
         singles = [one for one in items if one.parsed.value.get("resourceType") != "Bundle"]
-        clean = all([await self._bundle(file, one) for one in bundles])
+        clean = len(items) == len(places)
+        clean = all([await self._bundle(file, one) for one in bundles]) and clean
         for start in range(0, len(singles), _BATCH):
             clean = await self._singles(file, singles[start : start + _BATCH]) and clean
         if clean:
             await self._remember(digest)
+
+    def _item(self, file: Path, place: str, text: bytes) -> _Item | None:
+        try:
+            return _Item(place, parse(text))
+        except CandourError as error:
+            self._reject(file, place, _reason(error), text.decode(errors="replace"))
+            return None
 
     async def _bundle(self, file: Path, item: _Item) -> bool:
         """A transaction is kept whole or rejected whole; the entries of other Bundles stand for themselves."""
@@ -214,6 +228,8 @@ class Loader:
             return await self._together(file, items[0], _as_bundle(items))
         try:
             await self._kept(_as_bundle(items))
+        except Unavailable:
+            raise
         except CandourError:
             return all([await self._together(file, item, _as_bundle([item])) for item in items])
         return True
@@ -221,6 +237,9 @@ class Loader:
     async def _together(self, file: Path, item: _Item, bundle: Parsed) -> bool:
         try:
             await self._kept(bundle)
+        except Unavailable:
+            # No fault of the record's: the load stops, and can be repeated.
+            raise
         except CandourError as error:
             self._reject(file, item.place, _reason(error), item.parsed.text)
             return False
@@ -300,15 +319,16 @@ class Loader:
         self.progress.update(self._task, advance=size, resources=done, rate=done / seconds)
 
 
-def _items(stored: bytes, name: str) -> list[_Item]:
-    """The JSON documents of a file. Raises MalformedBody."""
+def _places(stored: bytes, name: str) -> list[tuple[str, bytes]]:
+    """The JSON documents of a file, each with its place there. Raises what a decompressor raises."""
     for ending, decompress in _OPENERS.items():
         if name.lower().endswith(ending):
             stored, name = decompress(stored), name[: -len(ending)]
     if not name.lower().endswith((".ndjson", ".jsonl")):
-        return [_Item("", parse(stored))]
-    lines = stored.decode("utf-8-sig").splitlines()
-    return [_Item(f"line {number}", parse(line)) for number, line in enumerate(lines, 1) if line.strip()]
+        return [("", stored)]
+    # Only a line feed ends a line: JSON texts may hold every other separator of Unicode.
+    lines = stored.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    return [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _as_bundle(items: Sequence[_Item]) -> Parsed:
