@@ -46,7 +46,7 @@ def a_plain_server(patients: list[dict[str, Any]], records: list[str]) -> Iterat
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802  # http.server's name
+        def do_GET(self) -> None:
             text = kept.answer(self.path)
             body = (text or '{"resourceType":"OperationOutcome"}').encode()
             self.send_response(200 if text else 404)

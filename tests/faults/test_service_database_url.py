@@ -54,7 +54,9 @@ def test_it_serves_and_records(node: Home) -> None:
 
 
 @pytest.mark.parametrize("table", AUDIT_TABLES)
-@pytest.mark.parametrize("verb", ["DELETE FROM {}", "TRUNCATE {}", "DROP TABLE {}", "ALTER TABLE {} DISABLE TRIGGER ALL"])
+@pytest.mark.parametrize(
+    "verb", ["DELETE FROM {}", "TRUNCATE {}", "DROP TABLE {}", "ALTER TABLE {} DISABLE TRIGGER ALL"]
+)
 def test_the_applications_role_cannot_change_the_past(node: Home, verb: str, table: str) -> None:
     async def attempt(database: Database) -> Any:
         async with database.connection() as connection:

@@ -73,7 +73,12 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (401, "GET", "/Patient/p1", {"who": {"Authorization": "Bearer not.a.token"}}),
     (401, "GET", "/Patient/p1", {"who": {"Authorization": "Basic cm9vdDpyb290"}}),
     (403, "GET", "/Observation/o1", {"who": "narrow"}),
-    (403, "PUT", "/Observation/o1", {"who": "rx2", "content": an_observation("p1", id="o1"), "headers": FHIR}),
+    (
+        403,
+        "PUT",
+        "/Observation/o1",
+        {"who": "rx2", "content": an_observation("p1", id="o1"), "headers": FHIR},
+    ),
     (403, "GET", "/AuditEvent?patient=p1", {"who": "rx2"}),
     (404, "GET", "/Observation/there-is-none", {}),
     (404, "GET", "/Patient/p2", {"who": "rx2"}),
@@ -147,7 +152,11 @@ def test_a_body_that_never_ends_is_refused_without_being_read(counter: Counter) 
 
 @pytest.mark.parametrize(
     "broken",
-    [b"NOT HTTP\r\n\r\n", b"GET /fhir/Patient/9990000018 HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n"],
+    [
+        b"NOT HTTP\r\n\r\n",
+        b"GET /fhir/Patient/9990000018 HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n",
+    ],
 )
 def test_what_is_not_http_does_no_harm(counter: Counter, broken: bytes) -> None:
     with socket.create_connection(("127.0.0.1", counter.home.port), timeout=10) as connection:
