@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from app.errors import CandourError, Unavailable
+from app.errors import CandourError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,32 +26,48 @@ class Together(Generic[Item, Result]):
         self._at_once = at_once
         self._most = most
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, item: Item) -> Result:
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if len(self._running) < self._at_once:
+        if self._busy < self._at_once:
+            self._busy += 1
             task = asyncio.create_task(self._work())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await answer
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            try:
-                results = await self._carry_out([item for item, _ in batch])
-            except CandourError as error:
-                _fail(batch, error)
-            except BaseException:
-                # Nobody may wait for ever; the cause goes on to whoever watches the task.
-                _fail(batch, Unavailable())
-                raise
-            else:
-                for (_, answer), result in zip(batch, results, strict=True):
-                    if not answer.done():
-                        answer.set_result(result)
+        # ``_busy`` goes down in the same step in which nothing was found waiting: who asks next starts work anew.
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._answer(batch)
+        except BaseException:
+            _fail(self._waiting, CandourError())
+            self._waiting = []
+            raise
+        finally:
+            self._busy -= 1
+
+    async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._carry_out([item for item, _ in batch])
+        except CandourError as error:
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001  # nobody may wait for ever; each caller reports it as its own
+            failure = CandourError()
+            failure.__cause__ = error
+            _fail(batch, failure)
+        except BaseException:
+            _fail(batch, CandourError())
+            raise
+        else:
+            for (_, answer), result in zip(batch, results, strict=True):
+                if not answer.done():
+                    answer.set_result(result)
 
 
 def _fail(batch: Sequence[tuple[Item, asyncio.Future[Result]]], error: CandourError) -> None:
