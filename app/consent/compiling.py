@@ -13,7 +13,7 @@ from app.consent.predicate import (
     TRUE,
     CustodianIn,
     Empty,
-    IdIs,
+    IdIn,
     LevelBetween,
     Meets,
     Overlaps,
@@ -220,7 +220,8 @@ def _labelled(labels: Labels, *, deny: bool) -> Predicate:
 
 
 def _reached(instance: Instance, *, deny: bool) -> Predicate:
-    parts: list[Predicate] = [IdIs(*reference.split("/", 1)) for reference in sorted(instance.itself)]
+    named = (reference.split("/", 1) for reference in sorted(instance.itself))
+    parts: list[Predicate] = [IdIn(resource_type, frozenset({id})) for resource_type, id in named]
     if instance.dependents:
         keys = frozenset(reference_key(reference) for reference in instance.dependents)
         parts.append(Overlaps("edges", keys))

@@ -38,9 +38,9 @@ class TypeIn:
 
 
 @dataclass(frozen=True, slots=True)
-class IdIs:
+class IdIn:
     resource_type: str
-    id: str
+    ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Within:
 
 Span = tuple[datetime | None, datetime | None]
 
-Atom = TypeIn | IdIs | CustodianIn | LevelBetween | Sensitive | Overlaps | Empty | Undated | Meets | Within
+Atom = TypeIn | IdIn | CustodianIn | LevelBetween | Sensitive | Overlaps | Empty | Undated | Meets | Within
 Predicate = Constant | And | Or | Not | Atom
 
 _FEW: Final = 8
@@ -151,6 +151,7 @@ def _merged(parts: list[Predicate]) -> list[Predicate]:
     """One look at a column instead of many: the keys that any of the parts asks for, together."""
     keys: dict[KeyColumn, set[int]] = {}
     sensitivities: set[str] = set()
+    ids: dict[str, set[str]] = {}
     spans: list[Span] = []
     others: list[Predicate] = []
     for part in parts:
@@ -159,6 +160,8 @@ def _merged(parts: list[Predicate]) -> list[Predicate]:
                 keys.setdefault(column, set()).update(wanted)
             case Sensitive(codes):
                 sensitivities |= codes
+            case IdIn(resource_type, named):
+                ids.setdefault(resource_type, set()).update(named)
             case Meets(more):
                 spans.extend(more)
             case _ if len(others) > _FEW or part not in others:
@@ -166,13 +169,10 @@ def _merged(parts: list[Predicate]) -> list[Predicate]:
     if len(others) == len(parts):
         return others
     labels = [Sensitive(frozenset(sensitivities))] if sensitivities else []
+    instances = [IdIn(resource_type, frozenset(named)) for resource_type, named in ids.items()]
     periods = [Meets(_united(spans))] if spans else []
-    return [
-        *labels,
-        *others,
-        *periods,
-        *(Overlaps(column, frozenset(wanted)) for column, wanted in keys.items()),
-    ]
+    columns = [Overlaps(column, frozenset(wanted)) for column, wanted in keys.items()]
+    return [*labels, *others, *instances, *periods, *columns]
 
 
 def _united(spans: list[Span]) -> tuple[Span, ...]:
@@ -198,7 +198,7 @@ def specialised(predicate: Predicate, facets: Facets) -> Predicate:
             return negated(specialised(part, facets))
         case TypeIn() | CustodianIn() | LevelBetween() | Sensitive():
             return TRUE if test_of(predicate)(facets) else FALSE
-        case IdIs(resource_type, _) if resource_type != facets.resource_type:
+        case IdIn(resource_type, _) if resource_type != facets.resource_type:
             return FALSE
     return predicate
 
@@ -241,8 +241,8 @@ def _test_of_atom(atom: Atom) -> Test:
     match atom:
         case TypeIn(types):
             return lambda facets: facets.resource_type in types
-        case IdIs(resource_type, id):
-            return lambda facets: facets.id == id and facets.resource_type == resource_type
+        case IdIn(resource_type, ids):
+            return lambda facets: facets.id in ids and facets.resource_type == resource_type
         case CustodianIn(codes):
             return lambda facets: facets.custodian in codes
         case LevelBetween(lowest, highest):

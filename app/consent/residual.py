@@ -17,7 +17,7 @@ from app.consent.predicate import (
     Constant,
     CustodianIn,
     Empty,
-    IdIs,
+    IdIn,
     LevelBetween,
     Meets,
     Not,
@@ -25,6 +25,7 @@ from app.consent.predicate import (
     Overlaps,
     Predicate,
     Sensitive,
+    Span,
     TypeIn,
     Undated,
     Within,
@@ -34,6 +35,7 @@ Clause = sa.ColumnElement[bool]
 Columns = Mapping[str, sa.ColumnElement[Any]]
 
 _INSTANT = TIMESTAMP(timezone=True)
+_INSTANTS: ARRAY[datetime] = ARRAY(TIMESTAMP(timezone=True))
 
 
 def compile_residual(predicate: Predicate, columns: Columns) -> Clause:
@@ -54,8 +56,10 @@ def _atom(atom: Atom, columns: Columns) -> Clause:
     match atom:
         case TypeIn(types):
             return columns["resource_type"] == sa.any_(_texts(types))
-        case IdIs(resource_type, id):
-            return sa.and_(columns["id"] == _text(id), columns["resource_type"] == _text(resource_type))
+        case IdIn(resource_type, ids):
+            return sa.and_(
+                columns["resource_type"] == _text(resource_type), columns["id"] == sa.any_(_texts(ids))
+            )
         case CustodianIn(codes):
             return columns["custodian"] == sa.any_(_texts(codes))
         case LevelBetween(lowest, highest):
@@ -69,21 +73,26 @@ def _atom(atom: Atom, columns: Columns) -> Clause:
         case Undated():
             return sa.and_(columns["relevant_from"].is_(None), columns["relevant_until"].is_(None))
         case Meets(spans):
-            first, until = columns["relevant_from"], columns["relevant_until"]
-            return sa.or_(*(_meets(start, end, first, until) for start, end in spans))
+            return _meets(spans, columns["relevant_from"], columns["relevant_until"])
         case Within(start, end):
             return _within(start, end, columns["relevant_from"], columns["relevant_until"])
 
 
-def _meets(
-    start: datetime | None, end: datetime | None, first: sa.ColumnElement[Any], until: sa.ColumnElement[Any]
-) -> Clause:
-    parts = [sa.or_(first.is_not(None), until.is_not(None))]
-    if end is not None:
-        parts.append(sa.or_(first.is_(None), first < _at(end)))
-    if start is not None:
-        parts.append(sa.or_(until.is_(None), until > _at(start)))
-    return sa.and_(*parts)
+def _meets(spans: tuple[Span, ...], first: sa.ColumnElement[Any], until: sa.ColumnElement[Any]) -> Clause:
+    """Two arrays however many the spans: a statement has a limit of parameters, a patient's choices have none."""
+    starts = sa.bindparam(None, [start for start, _ in spans], type_=_INSTANTS)
+    ends = sa.bindparam(None, [end for _, end in spans], type_=_INSTANTS)
+    table = sa.func.unnest(starts, ends).table_valued(sa.column("lo", _INSTANT), sa.column("hi", _INSTANT))
+    span = table.render_derived(name="span")
+    lower, upper = span.c.lo, span.c.hi
+    touches = sa.and_(
+        sa.or_(first.is_(None), upper.is_(None), first < upper),
+        sa.or_(until.is_(None), lower.is_(None), until > lower),
+    )
+    return sa.and_(
+        sa.or_(first.is_not(None), until.is_not(None)),
+        sa.exists(sa.select(1).select_from(span).where(touches)),
+    )
 
 
 def _within(
