@@ -78,6 +78,7 @@ def load(
     from app import loading
 
     settings = Settings()
+    serving.configure_log(settings.log_level)
     with opened(settings) as database:
         summary = loading.load(
             settings, database, paths, ods_code(custodian), rejects or settings.home / "rejects"

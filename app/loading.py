@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from app.asked import Asked
 from app.audit.entry import Interaction
-from app.errors import CandourError, Conflict, MalformedBody, Unavailable
+from app.errors import CandourError, Conflict, DatabaseUnavailable, MalformedBody, Unavailable
 from app.exchange import loadable_steps
 from app.fhir.text import Parsed, parse
 from app.main import Services, services
@@ -36,6 +36,7 @@ _KINDS = (".json", ".ndjson", ".jsonl")
 _FIRST = ("hospital", "organization", "location", "practitioner", "medication.", "patient.")
 """What others refer to is loaded before them, by its file's name."""
 
+_STOPPED = "The database cannot be reached. What was loaded is kept; run the same command again for the rest."
 _AT_ONCE = 3
 _BATCH = 250
 _TRIES = 4
@@ -167,12 +168,15 @@ class Loader:
                 await self._file(file)
                 self._advance(sizes[file])
 
+        gone: ExceptionGroup[Unavailable] | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 for file in group:
                     tasks.create_task(one(file))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        except* Unavailable as failed:
+            gone = failed
+        if gone is not None:
+            raise DatabaseUnavailable(_STOPPED) from gone
 
     async def _file(self, file: Path) -> None:
         stored = await asyncio.to_thread(file.read_bytes)

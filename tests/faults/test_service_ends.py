@@ -84,25 +84,41 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(home: Home) -> None:
         assert "Traceback" not in service.told
 
 
-def test_a_load_that_was_interrupted_ends_cleanly_and_can_be_repeated(home: Home, tmp_path: Path) -> None:
-    for number in range(40):
-        records = [a_patient(f"l{number}", None)]
-        records += [orjson.loads(an_observation(f"l{number}", id=f"l{number}-{one}")) for one in range(60)]
-        lines = b"\n".join(orjson.dumps(one) for one in records)
-        (tmp_path / f"{number:02}.ndjson").write_bytes(lines)
-    with home.running("load", str(tmp_path), "--custodian", "RX1") as loading:
-        loading.wait_for(lambda: _has_some(home))
+def test_a_load_that_was_interrupted_can_be_repeated_and_completes(home: Home, tmp_path: Path) -> None:
+    """First by SIGTERM, then because PostgreSQL is killed under it."""
+    _many_files(tmp_path)
+    command = ("load", str(tmp_path), "--custodian", "RX1")
+    with home.running(*command) as loading:
+        loading.wait_for(lambda: _has_more_than(home, 0))
         assert loading.end() == 130
         assert home.postmaster() is None
         assert "Traceback" not in loading.told
-    again = home.candour("load", str(tmp_path), "--custodian", "RX1")
-    assert again.returncode == 0, again.stderr
+    with home.running(*command) as loading:
+        loading.wait_for(lambda: _has_more_than(home, 0))
+        kept = home.kept()
+        loading.wait_for(lambda: _has_more_than(home, kept))
+        postmaster = home.postmaster()
+        assert postmaster is not None
+        postmaster.kill()
+        assert loading.process.wait(30) == 2
+        assert "run the same command again" in loading.told
+        assert "Traceback" not in loading.told
+    completed = home.candour(*command)
+    assert completed.returncode == 0, completed.stderr
+    assert "rejected" not in completed.stdout
+    assert not (home.path / "rejects").exists(), "no record was to blame"
     with home.serving():
-        assert home.kept() == 40 * 61
-    assert "rejected" not in again.stdout
+        assert home.kept() == 60 * 61
 
 
-def _has_some(home: Home) -> bool:
+def _many_files(folder: Path) -> None:
+    for number in range(60):
+        records = [a_patient(f"l{number}", None)]
+        records += [orjson.loads(an_observation(f"l{number}", id=f"l{number}-{one}")) for one in range(60)]
+        (folder / f"{number:02}.ndjson").write_bytes(b"\n".join(orjson.dumps(one) for one in records))
+
+
+def _has_more_than(home: Home, count: int) -> bool:
     with suppress(DatabaseUnavailable, OSError, IndexError):
-        return home.kept() > 0
+        return home.kept() > count
     return False

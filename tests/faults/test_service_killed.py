@@ -1,5 +1,6 @@
 """kill -9 at any instant: what was acknowledged is there, the log is whole, the next start needs no hand."""
 
+import os
 import random
 import sys
 import threading
@@ -196,3 +197,13 @@ def test_a_first_start_that_was_killed_is_made_good_by_the_next(
     assert finished.returncode == 0, finished.stderr
     assert "timezone = 'UTC'" in (home.path / "postgres" / "postgresql.conf").read_text()
     assert list(home.path.glob("*.unfinished")) == []
+
+
+def test_a_process_id_that_is_another_processs_now_does_not_pass_for_the_server(home: Home) -> None:
+    """As after a power cut: the file of the old server names a process id, and that is somebody else's by now."""
+    directory = (home.path / "postgres").resolve()
+    lines = [str(os.getpid()), str(directory), "1700000000", "5432", str(directory), "", "5432001 1", "ready"]
+    (directory / "postmaster.pid").write_text("\n".join(lines) + "\n")
+    finished = home.candour("migrate")
+    assert finished.returncode == 0, finished.stderr
+    assert home.postmaster() is None
