@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
-    server.start()
-    yield server
-    server.stop()
+def postgres() -> Iterator[EmbeddedPostgres]:
+    # Not under pytest's own folder: another run of pytest closes that to other users, the server's among them.
+    with tempfile.TemporaryDirectory(prefix="candour-tests-", ignore_cleanup_errors=True) as home:
+        server = EmbeddedPostgres(Path(home))
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

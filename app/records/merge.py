@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from app.audit.entry import Disclosed
 from app.consent.decision import Decision
 from app.consent.labels import label
+from app.consent.labels import label
 from app.db import Database, Statement, metadata
 from app.errors import ExpiredCursor
 from app.fhir import text
@@ -130,8 +131,9 @@ def _remote_facets(record: RemoteRecord) -> Facets:
 
 
 def _labelled(body: dict[str, Any], custodian: OdsCode, base: str) -> Facets:
-    """What a plain FHIR server has not labelled is labelled as our own records are when they are written."""
-    return label(body, facets_of(body, custodian=custodian, base_url=base))[0]
+    """The facets by our own labelling rules: a source that labels nothing is labelled as one of our records is."""
+    facets, _ = label(body, facets_of(body, custodian=custodian, base_url=base))
+    return facets
 
 
 def _sort_key(record: RemoteRecord, sort: Sort | None) -> datetime | str:
