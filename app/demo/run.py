@@ -258,7 +258,7 @@ def what_to_try(a: Node, b: Node, who: Showcase) -> str:
             f"{DOWN} is down and says so.",
             [
                 f"TOKEN=$({command} token --client {LARKMERE.lower()}-system)",
-                f'curl -s -H "Authorization: Bearer $TOKEN" "{read}"',
+                f'curl -s -H "Authorization: Bearer $TOKEN" "{read}"; echo',
             ],
         ),
         (
@@ -266,7 +266,7 @@ def what_to_try(a: Node, b: Node, who: Showcase) -> str:
             "as if the record were not there.",
             [
                 f"TOKEN=$({command} token --client {who.refused.lower()}-system)",
-                f'curl -s -H "Authorization: Bearer $TOKEN" "{read}"',
+                f'curl -s -H "Authorization: Bearer $TOKEN" "{read}"; echo',
             ],
         ),
         (
@@ -274,14 +274,14 @@ def what_to_try(a: Node, b: Node, who: Showcase) -> str:
             [
                 f"TOKEN=$({command} token --client {who.refused.lower()}-system --purpose ETREAT "
                 f'--patient {who.nhs_number} --reason "Unconscious in A&E")',
-                f'curl -s -H "Authorization: Bearer $TOKEN" "{read}"',
+                f'curl -s -H "Authorization: Bearer $TOKEN" "{read}"; echo',
             ],
         ),
         (
             "Who looked, and why: the entries of all this, the refusal and the emergency too.",
             [
                 f"TOKEN=$({command} token --client {LARKMERE.lower()}-system)",
-                f'curl -s -H "Authorization: Bearer $TOKEN" "{base}/AuditEvent?patient={who.patient_id}"',
+                f'curl -s -H "Authorization: Bearer $TOKEN" "{base}/AuditEvent?patient={who.patient_id}"; echo',
             ],
         ),
         (
