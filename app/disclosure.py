@@ -18,6 +18,7 @@ from app.audit.entry import Disclosed, Outcome, Receipt
 from app.audit.log import AuditLog
 from app.consent.decider import Decider, fingerprint
 from app.consent.decision import OPEN, TRUE, Decision
+from app.consent.predicate import CustodianIn, all_of
 from app.db import Database
 from app.errors import (
     CandourError,
@@ -129,8 +130,6 @@ class Disclosure:
         self._may(asked, query.resource_type, "s")
         if query.patient_scope is not None:
             return await self._search_patient(asked, query, query.patient_scope)
-        if not await reading.client_is_active(self._at.database, asked.caller.client_id):
-            raise NotAuthenticated
         return await self._search_everybody(asked, query, None)
 
     @accounted
@@ -258,10 +257,17 @@ class Disclosure:
         found = await self._at.reader.read(record.resource_type, record.id, asked.caller.client_id)
         if found is None:
             return False
-        record = found.record
-        others = await reading.whose(self._at.database, record.also_patients)
-        for key in record.also_patients:
-            if key not in others or not (await self._decide(asked, others[key])).releases(record.facets):
+        current = found.record
+        told = [current] if record.version == current.version else [current, record]
+        # Whom the record in hand names besides, not the current one: read in another's compartment that is the
+        # person whom it is about, and an old version may name people whom the current one does not.
+        return await self._each_releases(asked, record.also_patients, told)
+
+    async def _each_releases(self, asked: Asked, patients: Sequence[int], told: Sequence[Record]) -> bool:
+        people = await reading.whose(self._at.database, patients)
+        for key in patients:
+            decision = await self._decide_quietly(asked, people[key]) if key in people else None
+            if decision is None or not all(decision.releases(one.facets) for one in told):
                 return False
         return True
 
@@ -286,6 +292,8 @@ class Disclosure:
 
     async def _search_patient(self, asked: Asked, query: SearchQuery, patient_id: str) -> Release:
         who = await self._who(asked, patient_id)
+        if who is None and asked.caller.purpose.is_emergency:
+            raise NotFound  # as for a patient whom the emergency is not about
         decision = await self._decide(asked, who.identity) if who else None
         if who is None or decision is None or not decision.permitted:
             return await self._nothing(asked, query, decision)
@@ -332,15 +340,18 @@ class Disclosure:
         """A page of this node's own records, straight from the index."""
         if not decision.permitted:
             return await self._nothing(asked, query, decision)
-        question = _question(query, who.identity, decision, after)
+        question = _question(asked, query, who.identity, decision, after)
         page = await searching.search(self._at.database, question)
+        if page.shared:
+            # SQL knows one person's decision: only here can the others' be counted too.
+            return await self._federated(asked, who, decision, query, query.count, ask=False)
         # The in-memory check must agree with the residual; where it does not, withhold.
         records = [
             row.record for row in page.rows if await self._releases(asked, row.record, who.identity, decision)
         ]
         total = page.total if total is None else total
         links = [("self", query.self_link(asked.request.base_url))]
-        if page.more:
+        if page.more and page.rows:
             last = page.rows[-1]
             links.append(("next", self._next(asked, query, After(last.key, last.record.id), total)))
         lines = self._fresh_lines(who.identity)
@@ -387,16 +398,18 @@ class Disclosure:
         self, asked: Asked, who: Who, decision: Decision, query: SearchQuery | None
     ) -> list[FrozenEntry]:
         """All of this node's own matches: what one person has, never what the database holds."""
-        question = _question(query, who.identity, decision, None, limit=_MOST_CANDIDATES)
+        question = _question(asked, query, who.identity, decision, None, limit=_MOST_CANDIDATES)
         page = await searching.search(self._at.database, question)
         if page.more:
             raise TooCostly("More than 10,000 resources match. Narrow the question, e.g. by date.")
         base = asked.request.base_url
+        # A record about two local Patients of one person is found twice.
+        once = {(row.record.resource_type, row.record.id): row for row in page.rows}
         return [
             FrozenEntry.of_record(
                 base, row.record, row.key, content=await self._as_released(asked, row.record, decision)
             )
-            for row in page.rows
+            for row in once.values()
             if self._scoped(asked, row.record.resource_type)
             and in_patient_compartment(row.record.resource_type)
             and await self._releases(asked, row.record, who.identity, decision)
@@ -423,7 +436,7 @@ class Disclosure:
         links = [("self", link)]
         outcome = manifest.outcome(lines, _ignored(query.ignored if query else ()))
         total = len(shown) if manifest.is_complete(lines) else None
-        if len(shown) > count:
+        if 0 < count < len(shown):
             position = await self._at.result_sets.freeze(identity.person, shown, outcome, total)
             position |= {
                 "kind": "frozen",
@@ -451,7 +464,9 @@ class Disclosure:
         page = [
             one
             for one in every[start : start + count]
-            if self._scoped(asked, one.resource_type) and decision.releases(one.facets(base))
+            if self._scoped(asked, one.resource_type)
+            and decision.releases(one.facets(base))
+            and await self._others_still_release(asked, one)
         ]
         links = [("self", position["self"])]
         if len(every) > start + count:
@@ -462,12 +477,26 @@ class Disclosure:
         receipts = await self._account(asked, "0", _SERVED, [one.disclosed for one in page], decision)
         return Release(text, receipts)
 
+    async def _others_still_release(self, asked: Asked, one: FrozenEntry) -> bool:
+        """Everybody whom a record of this node's own is about, should they have changed their minds."""
+        if not one.full_url.startswith(f"{asked.request.base_url}/"):
+            return True
+        found = await self._at.reader.read(one.resource_type, one.id, asked.caller.client_id)
+        if found is None:
+            return False
+        record = found.record
+        if not record.also_patients:
+            return True
+        return await self._each_releases(asked, (record.patient_key, *record.also_patients), [record])
+
     async def _search_everybody(self, asked: Asked, query: SearchQuery, after: After | None) -> Release:
         """A search bound to no patient: each candidate is decided under its own person's directives, page by page."""
+        if not await reading.client_is_active(self._at.database, asked.caller.client_id):
+            raise NotAuthenticated
         chosen: list[tuple[Record, Whose | None, Decision, Any]] = []
         more, scanned = True, 0
         while more and len(chosen) <= query.count:
-            question = _question(query, None, None, after, limit=max(_CANDIDATES, query.count + 1))
+            question = _question(asked, query, None, None, after, limit=max(_CANDIDATES, query.count + 1))
             page = await searching.search(self._at.database, question)
             owners = await reading.whose(self._at.database, [row.record.patient_key for row in page.rows])
             for row in page.rows:
@@ -568,6 +597,7 @@ _SERVED = "Served."
 
 
 def _question(
+    asked: Asked,
     query: SearchQuery | None,
     identity: PatientIdentity | None,
     decision: Decision | None,
@@ -577,13 +607,16 @@ def _question(
 ) -> Question:
     """The local store's part of a question, narrowed by the decision before it is asked."""
     criteria = query.criteria if query else ()
+    residual = decision.residual if decision else TRUE
+    if query and query.resource_type in NEVER_BY_WILDCARD:
+        residual = all_of(residual, CustodianIn(frozenset({asked.caller.organisation})))
     return Question(
         resource_type=query.resource_type if query else None,
         patients=tuple(one.key for one in identity.local) if identity else None,
         criteria=tuple(_for_all_of(one, query, identity) for one in criteria)
         if query and identity
         else criteria,
-        residual=decision.residual if decision else TRUE,
+        residual=residual,
         sort=_sort(query) if query else Sort("_id", descending=False),
         limit=limit or (query.count if query else EVERYTHING_PAGE),
         after=after,

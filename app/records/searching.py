@@ -81,6 +81,8 @@ class Page:
     rows: tuple[Row, ...]
     more: bool
     total: int | None
+    shared: bool = False
+    """Whether a match is about several people, so that the total counts what one of the others may keep back."""
 
 
 async def search(database: Fetching, question: Question) -> Page:
@@ -88,7 +90,8 @@ async def search(database: Fetching, question: Question) -> Page:
     rows = await database.fetch(statement, **_values(question))
     records = [Row(record_of(row), row["sort_key"]) for row in rows[: question.limit]]
     total = (rows[0]["total"] if rows else 0) if question.count else None
-    return Page(tuple(records), len(rows) > question.limit, total)
+    shared = bool(question.count and rows and rows[0]["shared"])
+    return Page(tuple(records), len(rows) > question.limit, total, shared)
 
 
 # The shape of a question is everything that changes its SQL; its values are everything that does not.
@@ -181,6 +184,7 @@ def _paged(found: sa.Select[Any], sort: Sort, paged: bool, counted: bool) -> sa.
     chosen: list[sa.ColumnElement[Any]] = list(inner.c)
     if counted:
         chosen.append(sa.func.count().over().label("total"))
+        chosen.append(sa.func.bool_or(inner.c.also_patients != sa.literal("{}")).over().label("shared"))
     statement = sa.select(*chosen)
     key, id = inner.c.sort_key, inner.c.id
     if paged:
