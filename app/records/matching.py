@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import asyncpg
 
 from app.consent.decision import TRUE
+from app.consent.predicate import CustodianIn
 from app.db import Transaction
 from app.errors import TooCostly
+from app.fhir.compartments import in_patient_compartment
 from app.fhir.query import SearchQuery
 from app.fhir.text import parse
 from app.records.searching import Question, Sort, search
@@ -19,11 +21,13 @@ _MOST = 100
 async def matching_ids(
     connection: asyncpg.Connection, query: SearchQuery, organisation: OdsCode
 ) -> list[str]:
-    """Ids of the writer's own matching resources, and of matching ones that are in nobody's record.
+    """Ids of the writer's own matching resources, and of directory-like ones that are in nobody's record.
 
     Others' patients' records never count, so that a conditional write is no oracle for them.
     """
-    question = Question(query.resource_type, None, query.criteria, TRUE, Sort(), _MOST)
+    owned = in_patient_compartment(query.resource_type)
+    residual = CustodianIn(frozenset({organisation})) if owned else TRUE
+    question = Question(query.resource_type, None, query.criteria, residual, Sort(), _MOST)
     page = await search(Transaction(connection), question)
     if page.more:
         raise TooCostly("The criteria match too many resources to mean one. Name an identifier.")
@@ -57,7 +61,9 @@ class Described:
     references: frozenset[str]
 
 
-async def described(connection: asyncpg.Connection, references: Sequence[str], base_url: str) -> dict[str, Described]:
+async def described(
+    connection: asyncpg.Connection, references: Sequence[str], base_url: str
+) -> dict[str, Described]:
     """What is kept here under these references; what is not is left out."""
     addresses = {one: one.removeprefix(f"{base_url}/").split("/") for one in references}
     known = {one: (parts[0], parts[1]) for one, parts in addresses.items() if len(parts) == 2}
