@@ -265,6 +265,14 @@ def _request(value: Any) -> dict[str, Any]:
     request = value.get("request") if isinstance(value, dict) else None
     if not isinstance(request, dict) or not isinstance(request.get("url"), str):
         raise BadRequest("request.method and request.url are needed.")
+    for given, name in (
+        (request, "method"),
+        (request, "ifNoneExist"),
+        (request, "ifMatch"),
+        (value, "fullUrl"),
+    ):
+        if not isinstance(given.get(name, ""), str):
+            raise BadRequest(f"{name} is a string.")
     return request
 
 
