@@ -27,12 +27,9 @@ class Door:
         self.base_url = base_url
 
     def asked(self, http: HttpRequest, interaction: Interaction) -> Asked:
-        """The request and its caller. Raises NotAuthenticated or NotAcceptable."""
+        """The request and its caller. Raises NotAuthenticated."""
         headers = dict(http.scope["headers"])
         caller = self._caller(headers)
-        query = http.scope["query_string"]
-        wanted = http.query_params.get("_format") if b"_format" in query else None
-        _acceptable(wanted or _text(headers, b"accept") or "*/*")
         asked = Asked(self._request(http, headers), caller, interaction)
         asked.prefers_representation = b"return=minimal" not in headers.get(b"prefer", b"")
         return asked
@@ -56,6 +53,12 @@ class Door:
         if scheme.lower() != "bearer" or not token:
             raise NotAuthenticated
         return self._verifier.verify(token.strip())
+
+
+def must_be_acceptable(http: HttpRequest) -> None:
+    """Raises NotAcceptable where the caller wants something else than JSON."""
+    wanted = http.query_params.get("_format") if b"_format" in http.scope["query_string"] else None
+    _acceptable(wanted or _text(dict(http.scope["headers"]), b"accept") or "*/*")
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
@@ -102,7 +105,7 @@ async def form_body(http: HttpRequest, limit: int) -> str:
 
 async def body(http: HttpRequest, limit: int) -> bytes:
     announced = http.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isascii() and announced.isdigit() and len(announced) < 20 and int(announced) > limit:
         raise TooLarge
     pieces, size = [], 0
     async for piece in http.stream():

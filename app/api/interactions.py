@@ -13,7 +13,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.api.caller import Door, form_body, json_body
+from app.api.caller import Door, form_body, json_body, must_be_acceptable
 from app.api.errors import log_failure
 from app.api.outcome import FHIR_JSON, outcome, refusal
 from app.asked import Asked, Release
@@ -37,6 +37,7 @@ from app.fhir.text import Parsed, parse
 from app.submission import Submission
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+_WHOLE = re.compile(r"[0-9]{1,18}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z")
 DEFAULT_COUNT = 20
 
@@ -64,6 +65,7 @@ def endpoint(
         asked: Asked | None = None
         try:
             asked = use.door.asked(http, interaction)
+            must_be_acceptable(http)
             return rendered(asked, await handler(use, asked, http))
         except NotAuthenticated as error:
             return refusal(error)
@@ -180,8 +182,8 @@ async def _audit_events(use: UseCases, asked: Asked, given: dict[str, str]) -> R
         raise MalformedSearch("AuditEvent is searched by patient, with _count; nothing else is supported.")
     count = given.get("_count", "50")
     before = given.get("_before")
-    if not count.isdigit() or (before is not None and not before.isdigit()):
-        raise MalformedSearch("_count is a number from 1 to 1000.")
+    if not _WHOLE.match(count) or (before is not None and not _WHOLE.match(before)):
+        raise MalformedSearch("_count and _before are whole numbers.")
     return await use.disclosure.audit_events(
         asked,
         given["patient"].removeprefix("Patient/"),
