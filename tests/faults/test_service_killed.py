@@ -197,6 +197,7 @@ def test_a_first_start_that_was_killed_is_made_good_by_the_next(
     assert finished.returncode == 0, finished.stderr
     assert "timezone = 'UTC'" in (home.path / "postgres" / "postgresql.conf").read_text()
     assert list(home.path.glob("*.unfinished")) == []
+    assert home.postmaster() is None
 
 
 def test_a_process_id_that_is_another_processs_now_does_not_pass_for_the_server(home: Home) -> None:
