@@ -8,13 +8,13 @@ the refusal has been recorded: every answered request to a patient's data leaves
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from app.asked import Asked, Release, accounted, entry_for
-from app.audit.entry import Disclosed, Outcome, Receipt
+from app.audit.entry import Disclosed, Entry, Outcome, Receipt
 from app.audit.log import AuditLog
 from app.consent.decider import Decider, fingerprint
 from app.consent.decision import OPEN, TRUE, Decision
@@ -52,6 +52,9 @@ NEVER_BY_WILDCARD = frozenset({"Consent", "AuditEvent"})
 
 EVERYTHING_PAGE = 1_000
 _CANDIDATES = 200
+Part = tuple[Disclosed, Sequence[int]]
+"""What was released, and the keys of the Patients it is about where they are several."""
+
 _MOST_CANDIDATES = 10_000
 
 
@@ -90,7 +93,7 @@ class Disclosure:
         if record.deleted:
             raise Gone
         not_modified = if_none_match is not None and _matches(if_none_match, record.etag)
-        receipts = await self._account(asked, "0", _SERVED, [_disclosed(record)], decision)
+        receipts = await self._account(asked, "0", _SERVED, [_part(record)], decision)
         text = "" if not_modified else await self._as_released(asked, record, decision)
         return Release(text, receipts, 304 if not_modified else 200, record.etag, record.last_updated)
 
@@ -103,7 +106,7 @@ class Disclosure:
             raise NotFound
         if record.deleted:
             raise Gone
-        receipts = await self._account(asked, "0", _SERVED, [_disclosed(record)], decision)
+        receipts = await self._account(asked, "0", _SERVED, [_part(record)], decision)
         return Release(record.content, receipts, 200, record.etag, record.last_updated)
 
     @accounted
@@ -114,9 +117,7 @@ class Disclosure:
         found, decision = await self._visible(asked, resource_type, id)
         every = [found.record, *await reading.versions(self._at.database, found.record)]
         shown = [one for one in every if await self._releases(asked, one, found.whose, decision)]
-        receipts = await self._account(
-            asked, "0", _SERVED, [_disclosed(one) for one in shown[:count]], decision
-        )
+        receipts = await self._account(asked, "0", _SERVED, [_part(one) for one in shown[:count]], decision)
         base = asked.request.base_url
         entries = [_history_entry(base, one) for one in shown[:count]]
         links = [("self", f"{base}/{resource_type}/{id}/_history")]
@@ -186,7 +187,7 @@ class Disclosure:
         asked: Asked,
         outcome: Outcome,
         description: str,
-        resources: Sequence[Disclosed],
+        parts: Sequence[Part],
         decision: Decision | None,
         lines: Sequence[SourceLine] = (),
     ) -> Sequence[Receipt]:
@@ -194,14 +195,40 @@ class Disclosure:
             asked,
             outcome,
             description,
-            resources=resources,
+            resources=[one for one, _ in parts],
             decision=decision,
             lines=lines,
             whose=asked.whose,
         )
-        receipts = await self._at.audit.record([entry])
+        told = {asked.whose.person} if asked.whose else set()
+        receipts = await self._at.audit.record([entry, *await self._entries_of_others(asked, parts, told)])
         asked.recorded = True
         return receipts
+
+    async def _entries_of_others(
+        self, asked: Asked, parts: Sequence[Part], told: Collection[int]
+    ) -> list[Entry]:
+        """An entry for everybody else whom something released is about; ``told`` are persons who have theirs."""
+        shared = [(one, keys) for one, keys in parts if keys]
+        if not shared:
+            return []
+        people = await reading.whose(self._at.database, [key for _, keys in shared for key in keys])
+        theirs: dict[int, tuple[Whose, dict[str, Disclosed]]] = {}
+        for one, keys in shared:
+            for key in keys:
+                if key in people and people[key].person not in told:
+                    theirs.setdefault(people[key].person, (people[key], {}))[1][one.reference] = one
+        return [
+            entry_for(
+                asked,
+                "0",
+                _SERVED,
+                resources=tuple(resources.values()),
+                decision=await self._decide_quietly(asked, whose),
+                whose=whose,
+            )
+            for whose, resources in theirs.values()
+        ]
 
     # Steps.
 
@@ -359,9 +386,7 @@ class Disclosure:
         text = bundle.searchset(
             entries, links=links, total=total, outcome=manifest.outcome(lines, _ignored(query.ignored))
         )
-        receipts = await self._account(
-            asked, "0", _SERVED, [_disclosed(one) for one in records], decision, lines
-        )
+        receipts = await self._account(asked, "0", _SERVED, [_part(one) for one in records], decision, lines)
         return Release(text, receipts)
 
     async def _federated(
@@ -410,12 +435,15 @@ class Disclosure:
                 base, row.record, row.key, content=await self._as_released(asked, row.record, decision)
             )
             for row in once.values()
-            if self._scoped(asked, row.record.resource_type)
+            if self._scoped(asked, row.record)
             and in_patient_compartment(row.record.resource_type)
             and await self._releases(asked, row.record, who.identity, decision)
         ]
 
-    def _scoped(self, asked: Asked, resource_type: str) -> bool:
+    def _scoped(self, asked: Asked, one: Record | FrozenEntry) -> bool:
+        resource_type = one.resource_type
+        if resource_type in NEVER_BY_WILDCARD and one.custodian != asked.caller.organisation:
+            return False
         return scopes.permits(asked.caller.scopes, resource_type, "r") or scopes.permits(
             asked.caller.scopes, resource_type, "s"
         )
@@ -430,7 +458,7 @@ class Disclosure:
         query: SearchQuery | None,
         count: int,
     ) -> Release:
-        shown = [one for one in frozen if self._scoped(asked, one.resource_type)]
+        shown = [one for one in frozen if self._scoped(asked, one)]
         base = asked.request.base_url
         link = query.self_link(base) if query else base + asked.request.target.removeprefix("/fhir")
         links = [("self", link)]
@@ -449,8 +477,8 @@ class Disclosure:
             links.append(("next", f"{base}/_page?_cursor={sealed}"))
         entries = [bundle.Entry(one.full_url, one.content) for one in shown[:count]]
         text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
-        disclosed = [one.disclosed for one in shown[:count]]
-        receipts = await self._account(asked, "0", _SERVED, disclosed, decision, lines)
+        parts = [(one.disclosed, one.patients) for one in shown[:count]]
+        receipts = await self._account(asked, "0", _SERVED, parts, decision, lines)
         return Release(text, receipts)
 
     async def _frozen_page(self, asked: Asked, position: dict[str, Any]) -> Release:
@@ -464,7 +492,7 @@ class Disclosure:
         page = [
             one
             for one in every[start : start + count]
-            if self._scoped(asked, one.resource_type)
+            if self._scoped(asked, one)
             and decision.releases(one.facets(base))
             and await self._others_still_release(asked, one)
         ]
@@ -474,20 +502,16 @@ class Disclosure:
             links.append(("next", f"{base}/_page?_cursor={sealed}"))
         entries = [bundle.Entry(one.full_url, one.content) for one in page]
         text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
-        receipts = await self._account(asked, "0", _SERVED, [one.disclosed for one in page], decision)
+        parts = [(one.disclosed, one.patients) for one in page]
+        receipts = await self._account(asked, "0", _SERVED, parts, decision)
         return Release(text, receipts)
 
     async def _others_still_release(self, asked: Asked, one: FrozenEntry) -> bool:
         """Everybody whom a record of this node's own is about, should they have changed their minds."""
-        if not one.full_url.startswith(f"{asked.request.base_url}/"):
+        if not one.patients:
             return True
         found = await self._at.reader.read(one.resource_type, one.id, asked.caller.client_id)
-        if found is None:
-            return False
-        record = found.record
-        if not record.also_patients:
-            return True
-        return await self._each_releases(asked, (record.patient_key, *record.also_patients), [record])
+        return found is not None and await self._each_releases(asked, one.patients, [found.record])
 
     async def _search_everybody(self, asked: Asked, query: SearchQuery, after: After | None) -> Release:
         """A search bound to no patient: each candidate is decided under its own person's directives, page by page."""
@@ -542,6 +566,8 @@ class Disclosure:
             entry_for(asked, "0", _SERVED, resources=resources, decision=decision, whose=owner)
             for owner, decision, resources in per_person.values()
         ] or [entry_for(asked, "0", _SERVED)]
+        told = {person for person in per_person if person is not None}
+        entries += await self._entries_of_others(asked, [_part(record) for record, *_ in shown], told)
         receipts = await self._at.audit.record(entries)
         asked.recorded = True
         return receipts
@@ -658,6 +684,10 @@ def _matches(if_none_match: str, etag: str) -> bool:
 
 def _disclosed(record: Record) -> Disclosed:
     return Disclosed(record.reference, ())
+
+
+def _part(record: Record) -> Part:
+    return _disclosed(record), record.all_patients
 
 
 def _ignored(ignored: Sequence[Ignored]) -> list[Issue]:

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from app.audit.entry import Disclosed
 from app.consent.decision import Decision
 from app.consent.labels import label
-from app.consent.labels import label
 from app.db import Database, Statement, metadata
 from app.errors import ExpiredCursor
 from app.fhir import text
@@ -65,12 +64,21 @@ class FrozenEntry:
     content: str
     key: str
     """Sort key as text that orders like the value."""
+    patients: tuple[int, ...] = ()
+    """Keys of the local Patients that a record of our own is about, where they are several."""
 
     @classmethod
     def of_record(cls, base: str, record: Record, key: datetime | str, *, content: str) -> "FrozenEntry":
         url = f"{base}/{record.resource_type}/{record.id}"
         return cls(
-            record.resource_type, record.id, str(record.version), record.custodian, url, content, _key(key)
+            record.resource_type,
+            record.id,
+            str(record.version),
+            record.custodian,
+            url,
+            content,
+            _key(key),
+            record.all_patients,
         )
 
     @classmethod
@@ -182,8 +190,10 @@ class ResultSets:
         payload: bytes = row["payload"]
         plain = AESGCM(bytes.fromhex(position["secret"])).decrypt(payload[:12], payload[12:], id.bytes)
         kept = orjson.loads(plain)
-        return [FrozenEntry(*one) for one in kept["entries"]], kept["outcome"], kept["total"]
+        entries = [FrozenEntry(*texts, patients=tuple(patients)) for *texts, patients in kept["entries"]]
+        return entries, kept["outcome"], kept["total"]
 
 
-def _packed(one: FrozenEntry) -> list[str]:
-    return [one.resource_type, one.id, one.version, one.custodian, one.full_url, one.content, one.key]
+def _packed(one: FrozenEntry) -> list[Any]:
+    texts = [one.resource_type, one.id, one.version, one.custodian, one.full_url, one.content, one.key]
+    return [*texts, one.patients]

@@ -41,6 +41,11 @@ class Record:
         return f"{self.resource_type}/{self.id}/_history/{self.version}"
 
     @property
+    def all_patients(self) -> tuple[PatientKey, ...]:
+        """Everybody whom it is about, where they are several; nobody otherwise."""
+        return (self.patient_key, *self.also_patients) if self.also_patients else ()
+
+    @property
     def etag(self) -> str:
         return f'W/"{self.version}"'
 

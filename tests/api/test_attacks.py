@@ -415,12 +415,36 @@ async def _answered(world: World, who: Who, kind: str, entry: Any) -> None:
 
 
 _NAMES = st.sampled_from(
-    "patient subject code date _id _count _sort _lastUpdated identifier name _tag value-quantity _before "
-    "patient:identifier name:exact _security _cursor _format :".split()
+    [
+        *(
+            "patient",
+            "subject",
+            "code",
+            "date",
+            "_id",
+            "_count",
+            "_sort",
+            "_lastUpdated",
+            "identifier",
+            "name",
+        ),
+        *(
+            "_tag",
+            "value-quantity",
+            "patient:identifier",
+            "name:exact",
+            "_security",
+            "_cursor",
+            "_format",
+            ":",
+        ),
+    ]
 )
 _VALUES = st.text(max_size=12) | st.sampled_from(
-    "p1 Patient/p1 0 -date gt9999-12-31 lt0001 eq0000 9999-12-31T23:59:60Z | http://x| , \\ \\, $ ap2026 "
-    "ap0001-01-01 ap9999-12-31 _id date 1e999".split()
+    [
+        *("p1", "Patient/p1", "0", "-date", "gt9999-12-31", "lt0001", "eq0000", "9999-12-31T23:59:60Z", "|"),
+        *("http://x|", ",", "\\", "\\,", "$", "ap2026", "ap0001-01-01", "ap9999-12-31", "_id", "1e999"),
+    ]
 )
 
 
@@ -447,3 +471,109 @@ async def test_an_odd_question_is_answered(world: World, rx1: Who) -> None:
     await _put(world, rx1, "o1", "p1")
     failed = [one for one in _odd_questions() if (await world.get(one, rx1)).status_code >= 500]
     assert failed == []
+
+
+_EXTREMES: list[Any] = [
+    None, 0, -1, 10**30, 1e300, 1e-300, "", " ", "0001", "9999-12-31", "9999-12-31T23:59:59.999999999Z", "x" * 9000,
+    "\u20ac" * 3000, "\x00", "Patient/p1", "#", "urn:uuid:", "http://node.test/fhir/Patient/p1", [], [[]], {},
+    {"a": 1}, True,
+]  # fmt: skip
+
+
+async def test_an_odd_resource_is_answered(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    failed = []
+    for kind, body in (
+        ("Observation", {**_parsed(an_observation("p1")), "meta": {"security": [PSYCHIATRIC], "tag": []}}),
+        ("Patient", a_patient("x", DAVID)),
+        ("Consent", a_consent("p1", **denied_to("RX2"))),
+    ):
+        for path in _leaves(body):
+            for odd in _EXTREMES:
+                answer = await world.post(kind, json.dumps(_changed(body, path, odd)), rx1)
+                if answer.status_code >= 500:
+                    failed.append((kind, path, str(odd)[:40], answer.status_code))
+    assert failed == []
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(one for key, part in inner for one in _leaves(part, (*path, key)))]
+
+
+def _changed(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    if not path:
+        return odd
+    made = value.copy()
+    made[path[0]] = _changed(value[path[0]], path[1:], odd)
+    return made
+
+
+async def test_odd_headers_are_answered(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    text = _parsed(an_observation("p1", id="o1"))
+    await world.put("Observation/o1", text, rx1)
+    names = ["If-Match", "If-None-Match", "If-None-Exist", "Prefer", "traceparent", "X-Request-Id", "Accept"]
+    for name in [*names, "Content-Length", "Content-Type", "If-Modified-Since"]:
+        for odd in (
+            b"",
+            b"\xb2",
+            b"\xff" * 9,
+            b"*",
+            b'W/""',
+            b",;=",
+            b"9" * 5000,
+            b"?",
+            b"code=a\xb2",
+            b"_id=%00",
+        ):
+            given = {"content-type": "application/fhir+json", **{k.lower(): v for k, v in rx1.items()}}
+            headers = [(k.encode(), v.encode()) for k, v in given.items() if k != name.lower()]
+            headers.append((name.encode(), odd))
+            body = json.dumps(text).encode()
+            for method, path in (
+                ("GET", "Observation/o1"),
+                ("PUT", "Observation/o1"),
+                ("POST", "Observation"),
+            ):
+                answer = await world.http.request(
+                    method, f"/fhir/{path}", headers=headers, content=body if method != "GET" else None
+                )
+                assert answer.status_code < 500, (name, odd, method)
+
+
+async def test_a_stranger_without_a_good_token_is_told_nothing(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    for token in (b"", b"Bearer", b"Bearer \xb2", b"Basic x", b"Bearer a.b.c", b"Bearer " + b"x." * 5000):
+        for path in ("Patient/p1", "Patient/nobody", "Patient/p1/$everything", "Observation?patient=p1"):
+            answer = await world.http.get(f"/fhir/{path}", headers=[(b"authorization", token)])
+            assert answer.status_code == 401
+            assert "p1" not in answer.text
+
+
+async def test_a_found_conditional_create_is_recorded_for_its_patient(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    body = an_observation("p1", identifier=[{"system": "urn:x", "value": "1"}])
+    for status in (201, 200):
+        answer = await world.post("Observation", body, rx1, If_None_Exist="identifier=urn:x|1")
+        assert answer.status_code == status
+        assert "Patient/p1" in json.dumps((await world.audit())[-1])
+
+
+async def test_a_record_about_two_stands_in_both_their_audit_trails(world: World, rx1: Who, rx2: Who) -> None:
+    await _two_people(world, rx1)
+    await _put(world, rx1, "o1", "p1", performer=_by("p2"))
+    for path in (
+        "Observation/o1",
+        "Observation/o1/_history/1",
+        "Observation/o1/_history",
+        "Observation?patient=p1",
+        "Patient/p1/$everything",
+    ):
+        before = len(await world.audit())
+        assert (await world.get(path, rx2)).status_code == 200
+        told = [json.dumps(one) for one in (await world.audit())[before:]]
+        assert len(told) == 2, path
+        for number in (MARGARET, DAVID):
+            [own] = [one for one in told if number in one]
+            assert "Observation/o1" in own
