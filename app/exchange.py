@@ -94,6 +94,8 @@ class Exchange:
         draft = self._submission.draft(asked, resource_type, str(uuid4()), body)
         async with self._submission.transaction(asked.caller) as connection:
             found = await self.existing(connection, asked, resource_type, criteria)
+            if found:
+                await self._submission.about(connection, asked, resource_type, found)
             written = [] if found else await self._submission.keep_new(connection, asked, [draft])
             receipts = await self._submission.record(connection, asked, written)
         if found:

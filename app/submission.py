@@ -331,6 +331,11 @@ class Submission:
             await self._at.consents.register(connection, owner.patient.key, owner.person, id, version, None)
         return Written(f"{resource_type}/{id}", version, before.last_updated, None, False, owner)
 
+    async def about(self, connection: asyncpg.Connection, asked: Asked, resource_type: str, id: str) -> None:
+        """Whose record a resource is in that is left as it is, for the audit entry."""
+        kept = await store.current(connection, resource_type, id)
+        asked.whose = await identity.by_key(connection, kept.patient_key) if kept else None
+
     async def _registered(
         self, connection: asyncpg.Connection, drafts: Sequence[Draft], custodian: OdsCode
     ) -> dict[str, Registered]:
