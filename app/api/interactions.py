@@ -73,6 +73,9 @@ def endpoint(
             if type(error) is CandourError:
                 log_failure(error.__cause__ or error, http.method)
             return refusal(await recorded(use, asked, error))
+        except Exception as error:  # noqa: BLE001  # the outermost: recorded and answered, whatever it was
+            log_failure(error, http.method)
+            return refusal(await recorded(use, asked, CandourError()))
 
     return answer
 
