@@ -190,7 +190,7 @@ class ResultSets:
         payload: bytes = row["payload"]
         plain = AESGCM(bytes.fromhex(position["secret"])).decrypt(payload[:12], payload[12:], id.bytes)
         kept = orjson.loads(plain)
-        entries = [FrozenEntry(*texts, patients=tuple(patients)) for *texts, patients in kept["entries"]]
+        entries = [FrozenEntry(*[*texts, tuple(patients)]) for *texts, patients in kept["entries"]]
         return entries, kept["outcome"], kept["total"]
 
 
