@@ -248,6 +248,9 @@ async def _carry_out(use: UseCases, asked: Asked, part: Part) -> Release:
     resource_type, _, id = address.partition("/")
     if resource_type not in RESOURCE_TYPES:
         raise UnknownType
+    if part.method == "GET" and not id and resource_type == "AuditEvent":
+        asked.interaction = Interaction.AUDIT_READ
+        return await _audit_events(use, asked, dict(_pairs(query)))
     if part.method == "GET" and not id:
         parsed = parse_search(
             resource_type,

@@ -577,3 +577,15 @@ async def test_a_record_about_two_stands_in_both_their_audit_trails(world: World
         for number in (MARGARET, DAVID):
             [own] = [one for one in told if number in one]
             assert "Observation/o1" in own
+
+
+async def test_the_audit_trail_in_a_batch_is_the_trail_and_for_its_keeper_only(
+    world: World, rx1: Who, rx2: Who
+) -> None:
+    await world.patient(rx1, "p1")
+    entry = {"request": {"method": "GET", "url": "AuditEvent?patient=p1"}}
+    batch = {"resourceType": "Bundle", "type": "batch", "entry": [entry]}
+    [own] = (await world.post("", batch, rx1)).json()["entry"]
+    assert {one["resource"]["resourceType"] for one in own["resource"]["entry"]} == {"AuditEvent"}
+    [others] = (await world.post("", batch, rx2)).json()["entry"]
+    assert others["response"]["status"].startswith("403")
