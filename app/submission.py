@@ -122,7 +122,7 @@ class Submission:
         if len(asked) > 1:
             try:
                 return list(await self._create_all(asked))
-            except CandourError:
+            except Exception:  # noqa: BLE001  # whatever one of them did, the others are not to suffer for it
                 for one, _ in asked:
                     one.recorded = False
         return [await self._create_alone(one) for one in asked]
@@ -132,6 +132,10 @@ class Submission:
             [release] = await self._create_all([asked])
         except CandourError as error:
             return error
+        except Exception as error:  # noqa: BLE001  # reported as this caller's own failure
+            failure = CandourError()
+            failure.__cause__ = error
+            return failure
         return release
 
     async def _create_all(self, asked: Sequence[tuple[Asked, Draft]]) -> list[Release]:

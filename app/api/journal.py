@@ -1,6 +1,7 @@
 """One line per request in the application's log, and its metrics: never who or whose, that is the audit log's."""
 
 import time
+from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -40,7 +41,7 @@ class Journal:
             self._tell(scope, status, time.perf_counter() - started)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        REQUESTS.labels(scope["method"], str(status)).inc()
+        _counter(scope["method"], status).inc()
         SECONDS.observe(seconds)
         log.info(
             "answered",
@@ -49,6 +50,11 @@ class Journal:
             status=status,
             ms=round(seconds * 1000, 2),
         )
+
+
+@lru_cache(maxsize=256)
+def _counter(method: str, status: int) -> Counter:
+    return REQUESTS.labels(method, str(status))
 
 
 def _route(scope: Scope) -> str:
