@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 from uuid import uuid4
 
@@ -46,7 +47,7 @@ from app.records.store import Kept, Version
 from app.smart import scopes
 from app.smart.clients import client_is_active
 from app.together import Together
-from app.vocabulary import NO_PATIENT, Caller, OdsCode
+from app.vocabulary import NO_PATIENT, Caller, OdsCode, PatientKey
 
 NOT_WRITTEN_HERE = frozenset({"AuditEvent"})
 """Types that only the service itself writes."""
@@ -78,6 +79,14 @@ class Written:
     created: bool
     whose: Registered | None
     changed: bool = True
+    others: tuple[Registered, ...] = ()
+    """Everybody else it is about, or was about before."""
+
+    @property
+    def owners(self) -> tuple[Registered | None, ...]:
+        """Each person it concerns, once; None alone when it is nobody's record."""
+        everybody = {one.person: one for one in (self.whose, *self.others) if one is not None}
+        return tuple(everybody.values()) or (None,)
 
     @property
     def etag(self) -> str:
@@ -142,13 +151,13 @@ class Submission:
         callers = [one.caller for one, _ in asked]
         async with self.transaction(*callers) as connection:
             kept = await self._keep_each(connection, asked)
-            entries = [self._entry(one, [written]) for (one, _), written in zip(asked, kept, strict=True)]
-            receipts = await self._at.log.append(connection, entries)
+            entries = [self._entries(one, [written]) for (one, _), written in zip(asked, kept, strict=True)]
+            receipts = iter(await self._at.log.append(connection, list(chain.from_iterable(entries))))
         for one, _ in asked:
             one.recorded = True
         return [
-            release_of(one, written, [receipt])
-            for (one, _), written, receipt in zip(asked, kept, receipts, strict=True)
+            release_of(one, written, list(islice(receipts, len(own))))
+            for (one, _), written, own in zip(asked, kept, entries, strict=True)
         ]
 
     async def _keep_each(
@@ -262,7 +271,15 @@ class Submission:
         versions = [_version(draft, whose, 1, now) for draft in drafts]
         await store.create(connection, versions)
         written = [
-            Written(f"{one.resource_type}/{one.id}", 1, now, one.content, True, _owner(draft, whose))
+            Written(
+                f"{one.resource_type}/{one.id}",
+                1,
+                now,
+                one.content,
+                True,
+                _owner(draft, whose),
+                others=_others(draft, whose),
+            )
             for one, draft in zip(versions, drafts, strict=True)
         ]
         for draft, one in zip(drafts, written, strict=True):
@@ -292,6 +309,7 @@ class Submission:
         whose = await self._registered(connection, [draft], draft.custodian)
         owner = _owner(draft, whose)
         asked.whose = owner
+        others = (*_others(draft, whose), *await self._concerned(connection, before))
         if _says_the_same(draft, before):
             return Written(
                 _reference(draft),
@@ -301,13 +319,20 @@ class Submission:
                 False,
                 owner,
                 changed=False,
+                others=others,
             )
         version = _version(draft, whose, before.version + 1, self._now(before.last_updated))
         if version.home != before.patient_key:
             raise BusinessRule("A resource stays in the record of the patient it was first written for.")
         await store.replace(connection, version, before)
         written = Written(
-            _reference(draft), version.version, version.last_updated, version.content, before.deleted, owner
+            _reference(draft),
+            version.version,
+            version.last_updated,
+            version.content,
+            before.deleted,
+            owner,
+            others=others,
         )
         await self._told(connection, draft, written)
         return written
@@ -333,7 +358,15 @@ class Submission:
         version = await store.tombstone(connection, resource_type, id, before, self._now(before.last_updated))
         if resource_type == "Consent" and owner is not None:
             await self._at.consents.register(connection, owner.patient.key, owner.person, id, version, None)
-        return Written(f"{resource_type}/{id}", version, before.last_updated, None, False, owner)
+        others = await self._concerned(connection, before)
+        return Written(
+            f"{resource_type}/{id}", version, before.last_updated, None, False, owner, others=others
+        )
+
+    async def _concerned(self, connection: asyncpg.Connection, before: Kept) -> tuple[Registered, ...]:
+        """Whom else the version before was about."""
+        found = [await identity.by_key(connection, PatientKey(key)) for key in before.also_patients]
+        return tuple(one for one in found if one is not None)
 
     async def about(self, connection: asyncpg.Connection, asked: Asked, resource_type: str, id: str) -> None:
         """Whose record a resource is in that is left as it is, for the audit entry."""
@@ -390,20 +423,29 @@ class Submission:
         self, connection: asyncpg.Connection, asked: Asked, written: Sequence[Written]
     ) -> Sequence[Receipt]:
         """One entry per person whose record was written; last, because it takes the log's lock until commit."""
-        per_person: dict[int | None, list[Written]] = {}
-        for one in written:
-            per_person.setdefault(one.whose.person if one.whose else None, []).append(one)
-        entries = [self._entry(asked, group) for group in per_person.values()] or [
+        entries = self._entries(asked, written) or [
             entry_for(asked, "0", "Nothing was there to change.", whose=asked.whose)
         ]
         receipts = await self._at.log.append(connection, entries)
         asked.recorded = True
         return receipts
 
-    def _entry(self, asked: Asked, written: Sequence[Written]) -> Entry:
-        """The entry of one person's part in a write."""
-        resources = [Disclosed(one.versioned, ()) for one in written]
-        return entry_for(asked, "0", _description(written), resources=resources, whose=written[0].whose)
+    def _entries(self, asked: Asked, written: Sequence[Written]) -> list[Entry]:
+        """One for each person's part in a write."""
+        parts: dict[int | None, tuple[Registered | None, list[Written]]] = {}
+        for one in written:
+            for owner in one.owners:
+                parts.setdefault(owner.person if owner else None, (owner, []))[1].append(one)
+        return [
+            entry_for(
+                asked,
+                "0",
+                _description(own),
+                resources=[Disclosed(one.versioned, ()) for one in own],
+                whose=owner,
+            )
+            for owner, own in parts.values()
+        ]
 
     def _now(self, after: datetime | None = None) -> datetime:
         """The present, to the millisecond, and later than the version before."""
@@ -458,6 +500,10 @@ def _says_the_same(draft: Draft, before: Kept) -> bool:
 
 def _owner(draft: Draft, whose: dict[str, Registered]) -> Registered | None:
     return whose[draft.patients[0]] if draft.patients else None
+
+
+def _others(draft: Draft, whose: dict[str, Registered]) -> tuple[Registered, ...]:
+    return tuple(whose[id] for id in draft.patients[1:])
 
 
 def _reference(draft: Draft) -> str:

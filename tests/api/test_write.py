@@ -183,3 +183,34 @@ def _bundle(*entries: tuple[str | None, str, str, Any], kind: str = "transaction
             entry["resource"] = resource
         rendered.append(entry)
     return {"resourceType": "Bundle", "type": kind, "entry": rendered}
+
+
+@pytest.mark.parametrize("way", ["create", "update", "transaction", "delete"])
+async def test_a_write_about_two_people_leaves_an_entry_for_each(world: World, rx1: Who, way: str) -> None:
+    await world.patient(rx1, "p1")
+    await world.patient(rx1, "p2", "9990000026", birthDate="1960-01-01")
+    shared = {
+        "resourceType": "Appointment",
+        "id": "a1",
+        "status": "proposed",
+        "participant": [
+            {"actor": {"reference": f"Patient/{id}"}, "status": "accepted"} for id in ("p1", "p2")
+        ],
+    }
+    if way == "delete":
+        assert (await world.put("Appointment/a1", shared, rx1)).status_code == 201
+    before = len(await world.audit())
+    if way == "create":
+        answer = await world.post("Appointment", shared, rx1)
+    elif way == "update":
+        answer = await world.put("Appointment/a1", shared, rx1)
+    elif way == "delete":
+        answer = await world.delete("Appointment/a1", rx1)
+    else:
+        answer = await world.post("", _bundle((None, "PUT", "Appointment/a1", shared)), rx1)
+    assert answer.status_code in (200, 201, 204), answer.text
+    told = (await world.audit())[before:]
+    whose = [
+        one["what"]["reference"] for event in told for one in event["entity"] if one["type"]["code"] == "1"
+    ]
+    assert sorted(whose) == ["Patient/p1", "Patient/p2"]
