@@ -72,8 +72,8 @@ def audit_event(entry: Entry, *, node: NodeNames, recorded: datetime) -> bytes:
         f'{{"resourceType":"AuditEvent","id":"{entry.id}","meta":{{"versionId":"1","lastUpdated":"{at}"'
         f'{_profiles(entry, shape)}}},"type":{shape.type},"subtype":[{_subtypes(entry, shape)}],'
         f'"action":"{shape.action}","recorded":"{at}","outcome":"{entry.outcome}"{_outcome_words(entry)}'
-        f'{_purpose(entry.caller, "purposeOfEvent")},"agent":[{",".join(_agents(entry, shape, node))}],'
-        f'{_reporter(node)},"entity":[{",".join(_entities(entry, shape, node))}]}}'
+        f"{_involved(entry.caller, entry.request.client_address, entry.interaction, node)},"
+        f'"entity":[{",".join(_entities(entry, shape, node))}]}}'
     ).encode("ascii")
 
 
@@ -89,25 +89,30 @@ def _quoted(text: str) -> str:
 
 
 def _profiles(entry: Entry, shape: Shape) -> str:
+    return _claimed(
+        shape,
+        entry.outcome,
+        known=entry.caller is not None,
+        patient=entry.patient_reference is not None,
+        resources=bool(entry.resources),
+        basis=bool(entry.basis),
+    )
+
+
+@lru_cache
+def _claimed(shape: Shape, outcome: str, *, known: bool, patient: bool, resources: bool, basis: bool) -> str:
+    """``meta.profile``: the profile of the operation, if this event meets it, and those of the token's use."""
     claimed = []
-    if operation := _operation_profile(entry, shape):
-        claimed.append(f'"{operation}"')
-    if entry.caller is not None and shape.direction not in ("token", "decision"):
-        claimed.append(f'"{BASIC}OAUTHaccessTokenUse.Minimal"')
-        claimed.append(f'"{BASIC}OAUTHaccessTokenUse.Comprehensive"')
-    return f',"profile":[{",".join(claimed)}]' if claimed else ""
-
-
-def _operation_profile(entry: Entry, shape: Shape) -> str | None:
-    """The profile of the operation itself, if this event meets it."""
     if shape.direction == "token":
-        return PROFILE + "IHE.IUA.71" if entry.outcome == "0" else None
-    if shape.direction == "decision":
-        complete = entry.caller is not None and entry.patient_reference is not None and entry.basis
-        return BASIC + "AuthZconsent" if complete else None
-    if shape.profile is None or entry.outcome != "0" or not (shape.asks or entry.resources):
-        return None
-    return f"{BASIC}{'Patient' if entry.patient_reference else ''}{shape.profile}"
+        claimed += [PROFILE + "IHE.IUA.71"] if outcome == "0" else []
+    elif shape.direction == "decision":
+        claimed += [BASIC + "AuthZconsent"] if known and patient and basis else []
+    elif shape.profile is not None and outcome == "0" and (shape.asks or resources):
+        claimed.append(f"{BASIC}{'Patient' if patient else ''}{shape.profile}")
+    if known and shape.direction not in ("token", "decision"):
+        claimed += [BASIC + "OAUTHaccessTokenUse.Minimal", BASIC + "OAUTHaccessTokenUse.Comprehensive"]
+    written = ",".join(f'"{profile}"' for profile in claimed)
+    return f',"profile":[{written}]' if claimed else ""
 
 
 def _subtypes(entry: Entry, shape: Shape) -> str:
@@ -132,14 +137,21 @@ def _purpose(caller: Caller | None, element: str) -> str:
 # Agents: who took part.
 
 
-def _agents(entry: Entry, shape: Shape, node: NodeNames) -> list[str]:
-    caller, direction = entry.caller, shape.direction
-    agents = [_server(node, direction), _client(entry, direction)]
+@lru_cache(maxsize=4096)
+def _involved(caller: Caller | None, address: str, interaction: Interaction, node: NodeNames) -> str:
+    """Why, who took part and who reports it: the same for everything that one token does from one place."""
+    agents = _agents(caller, address, interaction, node)
+    return f'{_purpose(caller, "purposeOfEvent")},"agent":[{",".join(agents)}],{_reporter(node)}'
+
+
+def _agents(caller: Caller | None, address: str, interaction: Interaction, node: NodeNames) -> list[str]:
+    direction = SHAPES[interaction].direction
+    agents = [_server(node, direction), _client(caller, address, direction)]
     if caller is None:
         return agents
     if direction == "token":
         return agents if caller.subject == caller.client_id else [*agents, _user(caller, USER, plain=True)]
-    codings = f"{AUTHOR},{USER}" if direction == "removal" or entry.interaction in WRITES else USER
+    codings = f"{AUTHOR},{USER}" if direction == "removal" or interaction in WRITES else USER
     agents.append(_user(caller, codings, plain=direction == "decision"))
     agents.append(_organisation(caller.organisation, caller.organisation_name))
     if caller.via is not None and direction != "decision":
@@ -150,7 +162,6 @@ def _agents(entry: Entry, shape: Shape, node: NodeNames) -> list[str]:
     return agents
 
 
-@lru_cache(maxsize=64)
 def _server(node: NodeNames, direction: Direction) -> str:
     network = f',"network":{{"address":{_quoted(node.base_url)},"type":"5"}}'
     return (
@@ -159,24 +170,22 @@ def _server(node: NodeNames, direction: Direction) -> str:
     )
 
 
-@lru_cache(maxsize=16)
 def _observer(node: NodeNames) -> str:
     system, value = _quoted(node.observer_system), _quoted(node.observer_value)
     return f'{{"type":"Device","identifier":{{"system":{system},"value":{value}}},"display":{value}}}'
 
 
-@lru_cache(maxsize=16)
 def _reporter(node: NodeNames) -> str:
     site = _quoted(node.site_ods)
     return f'"source":{{"site":{site},"observer":{_observer(node)},"type":[{APPLICATION_SERVER}]}}'
 
 
-def _client(entry: Entry, direction: Direction) -> str:
-    if entry.caller is None:
+def _client(caller: Caller | None, address: str, direction: Direction) -> str:
+    if caller is None:
         who = '"display":"not known: no valid token was shown"'
     else:
-        who = f'"type":"Device","identifier":{{"value":{_quoted(entry.caller.client_id)}}}'
-    address = entry.request.client_address or "unknown"
+        who = f'"type":"Device","identifier":{{"value":{_quoted(caller.client_id)}}}'
+    address = address or "unknown"
     # R4 network-type: 2 is an IP address, 1 a machine's name.
     kind = "2" if address[-1] in "0123456789abcdef:" and ("." in address or ":" in address) else "1"
     return (
@@ -185,7 +194,6 @@ def _client(entry: Entry, direction: Direction) -> str:
     )
 
 
-@lru_cache(maxsize=4096)
 def _user(caller: Caller, codings: str, *, plain: bool) -> str:
     """``plain``: without what AuthZconsent and the token profile forbid (altId, the token's own coding)."""
     system = f'"system":{_quoted(caller.issuer)},' if caller.issuer else ""
@@ -215,7 +223,6 @@ def _role(role: str) -> str:
     return f'{{"text":{_quoted(role)}}}'
 
 
-@lru_cache(maxsize=1024)
 def _organisation(code: str, name: str) -> str:
     display = f',"display":{_quoted(name)}' if name else ""
     return (
@@ -334,6 +341,7 @@ def _detail(kind: str, value: str) -> str:
     return f'{{"type":"{kind}","valueString":{_quoted(value)}}}'
 
 
+@lru_cache(maxsize=4096)
 def _basis(basis: str) -> str:
     uri, bar, version = basis.rpartition("|")
     if bar:

@@ -36,8 +36,13 @@ from app.audit.packing import pack
 
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _LOCK: Final = "SELECT * FROM audit_lock($1, $2)"
+_LEARN: Final = """
+    SELECT h.size, p.patient_key, p.psn, p.commitment
+    FROM audit_head h LEFT JOIN audit_patient_head p ON p.patient_key = ANY ($1::bigint[])
+"""
 # One statement for the leaves, their bodies and the head: the lock is held for as few round trips as can be. COPY
-# would be quicker for a thousand rows, but a batch is mostly a few dozen.
+# would be quicker for a thousand rows, but a batch is mostly a few dozen. ``audit_grow`` runs first (what modifies in
+# a WITH runs after the query that does not read it), so the head is locked and compared before anything is written.
 _EXTEND: Final = """
     WITH leaf AS (
         INSERT INTO audit_leaf (idx, entry_id, leaf, leaf_hash)
@@ -54,6 +59,11 @@ _EXTEND: Final = """
     )
     SELECT audit_grow($16, $17, $18, $19, $20, $21, $22, $23)
 """
+
+OVERTAKEN: Final = (asyncpg.UniqueViolationError, asyncpg.SerializationError)
+"""Another process has appended since the head was read, or an entry is in the log already. Nothing was kept."""
+
+_CHAINS_KEPT: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +99,21 @@ def prepare(entry: Entry, *, node: NodeNames, recorded: datetime) -> Prepared:
     )
 
 
+@dataclass(slots=True)
+class Head:
+    """The tree, and the chains of some patients, as they stood at one moment: all that is needed to continue them."""
+
+    size: int
+    frontier: list[bytes]
+    time: int
+    """``t`` of the last leaf."""
+    chains: dict[int, tuple[int, bytes]]
+    """Number and commitment of each patient's last link; (0, NO_LINK) for a patient without one."""
+
+
 async def append(
     connection: asyncpg.Connection, prepared: Sequence[Prepared], *, now: datetime, repeat: bool
-) -> list[Receipt]:
+) -> tuple[list[Receipt], Head]:
     """Appends in the connection's open transaction; durable when that commits. Receipts in the order given.
 
     The head's lock is held from here to the end of the transaction, so append last. ``repeat``: some
@@ -100,47 +122,78 @@ async def append(
     """
     keys = list({one.patient_key for one in prepared if one.patient_key})
     ids = [one.entry.id for one in prepared] if repeat else []
-    head = await connection.fetchrow(_LOCK, keys, ids)
-    receipts = _known(head)
+    row = await connection.fetchrow(_LOCK, keys, ids)
+    receipts, head = _known(row), _head(row, keys)
     new = _unknown(prepared, receipts) if repeat else prepared
     if new:
         batch = _Batch(head, now)
         for one in new:
             receipts[one.entry.id] = batch.add(one)
         await batch.write(connection)
-    return [receipts[one.entry.id] for one in prepared]
+    return [receipts[one.entry.id] for one in prepared], head
+
+
+async def append_after(
+    connection: asyncpg.Connection, head: Head, prepared: Sequence[Prepared], *, now: datetime
+) -> list[Receipt]:
+    """Appends in a transaction of its own, one statement, if ``head`` is still the tree's; ``head`` goes along.
+
+    Durable on return. Raises one of OVERTAKEN when it is not the tree's head any more, and whatever else the
+    database raises; ``head`` is of no use then.
+    """
+    unknown = [key for key in {one.patient_key for one in prepared} if key and key not in head.chains]
+    if unknown:
+        await _learn(connection, head, unknown)
+    batch = _Batch(head, now)
+    receipts = [batch.add(one) for one in prepared]
+    await batch.write(connection)
+    return receipts
+
+
+async def _learn(connection: asyncpg.Connection, head: Head, keys: Sequence[int]) -> None:
+    """The chains of more patients, as of the same tree."""
+    rows = await connection.fetch(_LEARN, keys)
+    if rows[0]["size"] != head.size:
+        raise asyncpg.SerializationError("the tree of the audit log has another size")
+    if len(head.chains) > _CHAINS_KEPT:
+        head.chains.clear()
+    head.chains.update(dict.fromkeys(keys, (0, NO_LINK)))
+    head.chains.update({row["patient_key"]: (row["psn"], row["commitment"]) for row in rows if row["psn"]})
+
+
+def _head(row: Any, keys: Sequence[int]) -> Head:
+    chains = dict.fromkeys(keys, (0, NO_LINK))
+    links = zip(row["head_numbers"] or (), row["head_links"] or (), strict=True)
+    chains.update(zip(row["head_keys"] or (), links, strict=True))
+    return Head(row["size"], merkle.split_frontier(row["frontier"], row["size"]), row["last_time"], chains)
 
 
 class _Batch:
-    """Rows that continue the tree and the patients' chains from a locked head."""
+    """Rows that continue the tree and the patients' chains from a head, which goes along."""
 
-    def __init__(self, head: Any, now: datetime) -> None:
-        self._before: int = head["size"]
-        self._frontier = merkle.split_frontier(head["frontier"], self._before)
+    def __init__(self, head: Head, now: datetime) -> None:
+        self._head = head
+        self._before = head.size
         # The log's time never goes back, whatever a process's clock does (audit notes T-12).
-        self._time = max(milliseconds(now), head["last_time"] + 1)
-        self._instant = instant(self._time)
-        self._chains: dict[int, tuple[int, bytes]] = {
-            key: (number, link)
-            for key, number, link in zip(
-                head["head_keys"] or (), head["head_numbers"] or (), head["head_links"] or (), strict=True
-            )
-        }
+        head.time = max(milliseconds(now), head.time + 1)
+        self._instant = instant(head.time)
+        self._changed: set[int] = set()
         self._leaves: list[tuple[Any, ...]] = []
         self._bodies: list[tuple[Any, ...]] = []
 
     def add(self, one: Prepared) -> Receipt:
         entry, key = one.entry, one.patient_key
-        number, previous = self._chains.get(key, (0, NO_LINK)) if key else (-1, NO_LINK)
+        number, previous = self._head.chains[key] if key else (-1, NO_LINK)
         number += 1
         link = link_commitment(
             one.link_salt, link_bytes(body=one.commitment, previous=previous, number=number)
         )
         if key:
-            self._chains[key] = (number, link)
+            self._head.chains[key] = (number, link)
+            self._changed.add(key)
         leaf = leaf_bytes(
             entry_id=entry.id,
-            time=self._time,
+            time=self._head.time,
             kind=entry.interaction.kind,
             outcome=entry.outcome,
             body=one.commitment,
@@ -153,21 +206,22 @@ class _Batch:
         return Receipt(index, entry.id, hashed, self._instant)
 
     async def write(self, connection: asyncpg.Connection) -> None:
-        size = merkle.grow(self._frontier, self._before, [row[3] for row in self._leaves])
+        head = self._head
+        head.size = merkle.grow(head.frontier, self._before, [row[3] for row in self._leaves])
         # In the order of their keys, so that two logs' worth of processes never lock patients crosswise.
-        chains = sorted(self._chains.items())
-        await connection.execute(
+        keys = sorted(self._changed)
+        await connection.fetchrow(
             _EXTEND,
             *map(list, zip(*self._leaves, strict=True)),
             *map(list, zip(*self._bodies, strict=True)),
             self._before,
-            size,
-            b"".join(self._frontier),
-            merkle.root_of(self._frontier),
-            self._time,
-            [key for key, _ in chains],
-            [number for _, (number, _) in chains],
-            [link for _, (_, link) in chains],
+            head.size,
+            b"".join(head.frontier),
+            merkle.root_of(head.frontier),
+            head.time,
+            keys,
+            [head.chains[key][0] for key in keys],
+            [head.chains[key][1] for key in keys],
         )
 
 

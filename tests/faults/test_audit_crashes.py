@@ -169,10 +169,12 @@ async def _more(growing: Sized, count: int) -> None:
 
 
 class LossyWire:
-    """Between the log and PostgreSQL: cuts one connection at its next COMMIT, before or after passing it on."""
+    """Between the log and PostgreSQL: cuts one connection at the next message with ``at`` in it, before or after
+    passing it on.
+    """
 
-    def __init__(self, server: Path, listening: Path) -> None:
-        self._server, self._listening = server, listening
+    def __init__(self, server: Path, listening: Path, at: bytes) -> None:
+        self._server, self._listening, self._at = server, listening, at
         self.cut: str | None = None
         self.cuts = 0
 
@@ -186,7 +188,7 @@ class LossyWire:
         back = asyncio.create_task(self._pass_on(up_reader, writer))
         with suppress(ConnectionError):
             while chunk := await reader.read(65536):
-                if self.cut is not None and b"COMMIT;\x00" in chunk:
+                if self.cut is not None and self._at in chunk:
                     await self._cut(chunk, up_reader, up_writer, back)
                     break
                 up_writer.write(chunk)
@@ -221,24 +223,27 @@ class LossyWire:
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])
+@pytest.mark.parametrize("already", [1, 3], ids=["under the lock", "in one statement"])
 async def test_a_commit_whose_answer_is_lost_is_settled_by_looking(
-    cut: str, postgres: EmbeddedPostgres, database_name: str, owner: Database, tmp_path: Path
+    cut: str, already: int, postgres: EmbeddedPostgres, database_name: str, owner: Database, tmp_path: Path
 ) -> None:
     server = postgres.home / "postgres"
-    wire = LossyWire(server / ".s.PGSQL.5432", tmp_path / ".s.PGSQL.5432")
+    entries = [an_entry() for _ in range(20)]
+    at = b"COMMIT;\x00" if already == 1 else entries[-1].id.bytes
+    wire = LossyWire(server / ".s.PGSQL.5432", tmp_path / ".s.PGSQL.5432", at)
     url = postgres.url(user=APPLICATION_ROLE, database=database_name).replace(str(server), str(tmp_path))
     async with wire.open():
         database = await Database.connect(url, size=2)
         log = AuditLog(database, NODE, origin="rx1.example/audit", max_waiting=99, clock=FixedClock())
         await log.start()
-        entries = [an_entry() for _ in range(20)]
-        [first] = await log.record([entries[0]])
+        first = [(await log.record([entry]))[0] for entry in entries[:already]]
         wire.cut = cut
-        receipts = await asyncio.gather(*(log.record([entry]) for entry in entries[1:]))
+        receipts = await asyncio.gather(*(log.record([entry]) for entry in entries[already:]))
         assert wire.cuts == 1
         await log.stop()
         await database.close()
-    assert [first.index, *(receipt.index for [receipt] in receipts)] == list(range(20)), "one leaf for each"
+    indices = [receipt.index for receipt in [*first, *(receipt for [receipt] in receipts)]]
+    assert indices == list(range(20)), "one leaf for each"
     assert await assert_kept(owner, {entry.id for entry in entries}) == 20
 
 

@@ -280,6 +280,6 @@ async def _again(connection: asyncpg.Connection, row: Any, change: Callable[[byt
         assert changed != body
         commitment = body_commitment(prepared.salt, changed)
         prepared = replace(prepared, packed=pack(changed), commitment=commitment)
-    [receipt] = await append(connection, [prepared], now=NOON, repeat=False)
+    [receipt], _ = await append(connection, [prepared], now=NOON, repeat=False)
     leaf = await connection.fetchval("SELECT leaf FROM audit_leaf WHERE idx = $1", receipt.index)
     assert read_leaf(leaf) is not None

@@ -105,6 +105,44 @@ async def test_durability_does_not_depend_on_a_default_of_the_role(
         assert await connection.fetchval("SHOW synchronous_commit") == "on"
 
 
+async def test_a_batch_of_the_log_is_durable_whatever_the_default(log: AuditLog, database: Database) -> None:
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.fetch("SELECT audit_grow(0, 1, '', '', 1, '{}', '{}', '{}')")
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+            assert await connection.fetchval("SHOW lock_timeout") == "5s"
+        assert await connection.fetchval("SHOW lock_timeout") == "0", "for that transaction only"
+
+
+async def test_one_process_alone_appends_in_one_round_trip(log: AuditLog, owner: Database) -> None:
+    """The first batches look where the tree is; from then on the log goes on from where it left it."""
+    for _ in range(3):
+        await log.record([an_entry()])
+    async with owner.connection() as connection:
+        await connection.execute("ALTER FUNCTION audit_lock RENAME TO audit_lock_elsewhere")
+        receipts = [
+            (await log.record([an_entry(patient_key=PatientKey(key))]))[0].index for key in (1, 2, 1, 3)
+        ]
+        await connection.execute("ALTER FUNCTION audit_lock_elsewhere RENAME TO audit_lock")
+    assert receipts == [3, 4, 5, 6]
+    await assert_whole(owner, 7)
+
+
+async def test_a_process_that_was_alone_notices_another(log: AuditLog, database: Database) -> None:
+    for _ in range(3):
+        await log.record([an_entry(patient_key=PatientKey(7))])
+    other = a_log(database)
+    await other.start()
+    await other.record([an_entry(patient_key=PatientKey(7))])
+    async with database.transaction() as connection:
+        await log.append(connection, [an_entry(patient_key=PatientKey(7))])
+    for one in (other, log, log, other, log):
+        await one.record([an_entry(patient_key=PatientKey(key)) for key in (7, 8)])
+    await other.stop()
+    await assert_whole(database, 15)
+
+
 async def test_a_record_and_its_entry_are_kept_together_or_not_at_all(
     log: AuditLog, database: Database
 ) -> None:
