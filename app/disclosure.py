@@ -269,15 +269,32 @@ class Disclosure:
         self, asked: Asked, record: Record, whose: Whose | PatientIdentity | None, decision: Decision
     ) -> bool:
         """The same decision in memory; a record about several people must be releasable for each of them."""
+        return self._releases_here(asked, record, whose, decision) and (
+            not record.also_patients or whose is None or await self._others_release(asked, record)
+        )
+
+    def _releases_here(
+        self, asked: Asked, record: Record, whose: Whose | PatientIdentity | None, decision: Decision
+    ) -> bool:
+        """As far as the one person's decision goes whose record it was found in."""
         if record.resource_type in NEVER_BY_WILDCARD and record.custodian != asked.caller.organisation:
             return False
-        if whose is None and not in_patient_compartment(record.resource_type):
+        if whose is not None:
+            return decision.releases(record.facets)
+        if not in_patient_compartment(record.resource_type):
             return True
-        if whose is None:
-            return record.custodian == asked.caller.organisation or not record.also_patients
-        if not decision.releases(record.facets):
-            return False
-        return not record.also_patients or await self._others_release(asked, record)
+        return record.custodian == asked.caller.organisation or not record.also_patients
+
+    async def _released(
+        self, asked: Asked, records: Sequence[Record], whose: PatientIdentity, decision: Decision
+    ) -> list[Record]:
+        """Those of one person's ``records`` that may be released."""
+        return [
+            one
+            for one in records
+            if self._releases_here(asked, one, whose, decision)
+            and (not one.also_patients or await self._others_release(asked, one))
+        ]
 
     async def _others_release(self, asked: Asked, record: Record) -> bool:
         # A search reads what the first person's decision looks at; another's may look at more.
@@ -307,7 +324,7 @@ class Disclosure:
         raise NotFound
 
     async def _who(self, asked: Asked, patient_id: str) -> Who | None:
-        who = await reading.who(self._at.database, patient_id, asked.caller.client_id)
+        who = await self._at.reader.who(patient_id, asked.caller.client_id)
         if who is None:
             if not await reading.client_is_active(self._at.database, asked.caller.client_id):
                 raise NotAuthenticated
@@ -373,16 +390,14 @@ class Disclosure:
             # SQL knows one person's decision: only here can the others' be counted too.
             return await self._federated(asked, who, decision, query, query.count, ask=False)
         # The in-memory check must agree with the residual; where it does not, withhold.
-        records = [
-            row.record for row in page.rows if await self._releases(asked, row.record, who.identity, decision)
-        ]
+        records = await self._released(asked, [row.record for row in page.rows], who.identity, decision)
         total = page.total if total is None else total
         links = [("self", query.self_link(asked.request.base_url))]
         if page.more and page.rows:
             last = page.rows[-1]
             links.append(("next", self._next(asked, query, After(last.key, last.record.id), total)))
         lines = self._fresh_lines(who.identity)
-        entries = [await self._found_entry(asked, record, decision) for record in records]
+        entries = await self._found_entries(asked, records, decision)
         text = bundle.searchset(
             entries, links=links, total=total, outcome=manifest.outcome(lines, _ignored(query.ignored))
         )
@@ -548,7 +563,11 @@ class Disclosure:
             record, _, _, key = shown[-1] if shown else chosen[0]
             if shown:
                 links.append(("next", self._next(asked, query, After(key, record.id), None)))
-        entries = [await self._found_entry(asked, record, decision) for record, _, decision, _ in shown]
+        entries = [
+            entry
+            for record, _, decision, _ in shown
+            for entry in await self._found_entries(asked, [record], decision)
+        ]
         issues = _ignored(query.ignored)
         total = len(chosen) if len(chosen) <= query.count and "_page" not in asked.request.target else None
         outcome = manifest.outcome((), issues) if issues else None
@@ -585,15 +604,25 @@ class Disclosure:
         sealed = self._at.seal.seal(position, bound_to=_binding(asked.caller))
         return f"{asked.request.base_url}/_page?_cursor={sealed}"
 
-    async def _found_entry(self, asked: Asked, record: Record, decision: Decision) -> bundle.Entry:
-        content = await self._as_released(asked, record, decision)
-        return bundle.Entry(f"{asked.request.base_url}/{record.resource_type}/{record.id}", content)
+    async def _found_entries(
+        self, asked: Asked, records: Sequence[Record], decision: Decision
+    ) -> list[bundle.Entry]:
+        base = asked.request.base_url
+        return [
+            bundle.Entry(
+                f"{base}/{one.resource_type}/{one.id}",
+                one.content
+                if one.resource_type != "Patient"
+                else await self._as_released(asked, one, decision),
+            )
+            for one in records
+        ]
 
     async def _as_released(self, asked: Asked, record: Record, decision: Decision) -> str:
         """The custodian's text; a Patient's also names the person's other local Patients (docs/adr)."""
         if record.resource_type != "Patient" or record.patient_key == 0:
             return record.content
-        who = await reading.who(self._at.database, record.id, asked.caller.client_id)
+        who = await self._at.reader.who(record.id, asked.caller.client_id)
         if who is None or len(who.identity.local) == 1:
             return record.content
         others = [one for one in who.identity.local if one.id != record.id]

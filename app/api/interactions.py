@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -12,6 +12,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from app.api.caller import Door, form_body, json_body, must_be_acceptable
 from app.api.errors import log_failure
@@ -56,9 +57,10 @@ class UseCases:
 Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
 
-def endpoint(
-    use: UseCases, interaction: Interaction, handler: Handler
-) -> Callable[[HttpRequest], Awaitable[Response]]:
+Answering = Callable[[HttpRequest], Awaitable[Response]]
+
+
+def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answering:
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
     async def answer(http: HttpRequest) -> Response:
@@ -342,6 +344,25 @@ register_url_convertor("r4type", _TypeSegment())
 register_url_convertor("r4id", _IdSegment())
 
 
+class Address:
+    """The interactions at one address, by method, as an ASGI application.
+
+    A plain function would be wrapped once more by the framework, in what every answer here has already: a handler of
+    every failure. Every method comes here, so that a wrong one is answered as FHIR wants it.
+    """
+
+    def __init__(self, by_method: Mapping[str, Answering]) -> None:
+        self._by_method = by_method
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._by_method.get(scope["method"])
+        if answer is None:
+            response = refusal(MethodNotAllowed(sorted(self._by_method)))
+        else:
+            response = await answer(HttpRequest(scope, receive, send))
+        await response(scope, receive, send)
+
+
 def routes(use: UseCases) -> list[Route]:
     """The FHIR interactions under the base, the most frequent first."""
     one, kind = "/fhir/{type:r4type}/{id:r4id}", "/fhir/{type:r4type}"
@@ -350,15 +371,7 @@ def routes(use: UseCases) -> list[Route]:
         by_method = {method: endpoint(use, *handler) for method, handler in handlers.items()}
         if "GET" in by_method:
             by_method["HEAD"] = by_method["GET"]
-
-        async def answer(http: HttpRequest) -> Response:
-            handle = by_method.get(http.scope["method"])
-            if handle is None:
-                return refusal(MethodNotAllowed(sorted(by_method)))
-            return await handle(http)
-
-        # Every method comes here, so that a wrong one is answered as FHIR wants it.
-        return Route(path, answer, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+        return Route(path, Address(by_method))
 
     return [
         route(

@@ -87,8 +87,7 @@ _KINDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Disclosed:
+class Disclosed(NamedTuple):
     """One resource version that was released or written, e.g. ``Observation/x/_history/3``."""
 
     reference: str

@@ -301,11 +301,15 @@ def _log_read(entry: Entry, node: NodeNames) -> str:
 
 def _released(resource: Disclosed) -> str:
     """A resource of a longer answer. Its entity type is its own: BALP counts the objects of type 2."""
-    kind = resource.reference.partition("/")[0]
+    around = _released_as(resource.reference.partition("/")[0])
+    return f'{{"what":{{"reference":{_quoted(resource.reference)}}}{around}{_labels(resource)}}}'
+
+
+@lru_cache(maxsize=1024)
+def _released_as(kind: str) -> str:
     return (
-        f'{{"what":{{"reference":{_quoted(resource.reference)}}},'
-        f'"type":{{"system":"http://hl7.org/fhir/resource-types","code":{_quoted(kind)}}},'
-        f'"role":{DOMAIN_RESOURCE}{_labels(resource)}}}'
+        f',"type":{{"system":"http://hl7.org/fhir/resource-types","code":{_quoted(kind)}}}'
+        f',"role":{DOMAIN_RESOURCE}'
     )
 
 

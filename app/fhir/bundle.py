@@ -1,16 +1,13 @@
 """Bundles assembled from resource texts: nothing is parsed, nothing is re-serialised (R4 bundle)."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring as quoted
+
+# ``quoted(text)``: a JSON string; what is not ASCII stays as it is.
 
 
-def quoted(text: str) -> str:
-    """``text`` as a JSON string."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One entry of a searchset or history. ``content`` is the resource's text, None for a deletion."""
 

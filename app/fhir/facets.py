@@ -39,9 +39,12 @@ _HARMLESS_LABELS: Final = (
 """Systems whose labels say for what, how sure or by what proof, not how sensitive."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facets:
-    """Everything of one resource version that any rule may ask about. Keys are ``app.fhir.keys.key64``."""
+    """Everything of one resource version that any rule may ask about. Keys are ``app.fhir.keys.key64``.
+
+    Not changed after it was made. (Not frozen: a page makes hundreds, and a frozen one takes three times as long.)
+    """
 
     resource_type: str
     id: str

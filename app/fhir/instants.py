@@ -7,7 +7,8 @@ from functools import lru_cache
 
 def instant(moment: datetime) -> str:
     """``2026-11-24T10:15:30.123Z``: milliseconds, UTC (R4 instant)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def http_date(moment: datetime) -> str:

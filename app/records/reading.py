@@ -50,7 +50,7 @@ class Record:
         return f'W/"{self.version}"'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Whose:
     """The person a record is about, as of the same snapshot as the record."""
 
@@ -60,7 +60,7 @@ class Whose:
     consent_epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """A record, whose it is (None: nobody's), and whether the client that asks is still registered."""
 
@@ -137,11 +137,13 @@ def _texts(text: str) -> frozenset[str]:
 
 
 _KEY = ("patient_key", "resource_type", "id")
-_STILL_ACTIVE = (
-    sa.exists(
-        sa.select(1).where(_client.c.client_id == sa.bindparam("client_id", type_=sa.Text), _client.c.active)
-    )
-).label("client_active")
+
+
+def _active(client_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether the client is still registered, asked in the statement that reads the records."""
+    still = sa.select(1).where(_client.c.client_id == client_id, _client.c.active)
+    return sa.exists(still).label("client_active")
+
 
 _wanted = (
     sa.func.unnest(
@@ -161,9 +163,7 @@ _READ = Statement(
         patient.c.custodian.label("patient_custodian"),
         person.c.nhs_number,
         person.c.consent_epoch,
-        sa.exists(sa.select(1).where(_client.c.client_id == _wanted.c.client_id, _client.c.active)).label(
-            "client_active"
-        ),
+        _active(_wanted.c.client_id),
         _wanted.c.place,
     ).select_from(
         _wanted.join(
@@ -179,6 +179,14 @@ _READ = Statement(
 )
 
 _asked = patient.alias("asked")
+_named = (
+    sa.func.unnest(
+        sa.bindparam("ids", type_=ARRAY(sa.Text)),
+        sa.bindparam("clients", type_=ARRAY(sa.Text)),
+    )
+    .table_valued("id", "client_id", with_ordinality="place")
+    .render_derived("named")
+)
 
 _WHO = Statement(
     sa.select(
@@ -189,17 +197,16 @@ _WHO = Statement(
         person.c.nhs_number,
         person.c.birth_date,
         person.c.consent_epoch,
-        _STILL_ACTIVE,
+        _active(_named.c.client_id),
         sa.exists(sa.select(1).where(_source.c.active)).label("has_sources"),
+        _named.c.place,
     )
-    .join_from(patient, person, person.c.person_key == patient.c.person_key)
-    .where(
-        patient.c.person_key
-        == sa.select(_asked.c.person_key)
-        .where(_asked.c.patient_id == sa.bindparam("patient_id", type_=sa.Text))
-        .scalar_subquery()
+    .select_from(
+        _named.join(_asked, _asked.c.patient_id == _named.c.id)
+        .join(person, person.c.person_key == _asked.c.person_key)
+        .join(patient, patient.c.person_key == _asked.c.person_key)
     )
-    .order_by(patient.c.patient_key)
+    .order_by(_named.c.place, patient.c.patient_key)
 )
 
 _PERSONS = Statement(
@@ -215,7 +222,7 @@ _PERSONS = Statement(
     .where(patient.c.patient_key == sa.any_(sa.bindparam("keys", type_=ARRAY(sa.BigInteger))))
 )
 
-_CLIENT_ACTIVE = Statement(sa.select(_STILL_ACTIVE))
+_CLIENT_ACTIVE = Statement(sa.select(_active(sa.bindparam("client_id", type_=sa.Text))))
 
 _VERSIONS = Statement(
     sa.select(*columns(resource_history))
@@ -240,24 +247,37 @@ class Who:
 
 
 class Reader:
-    """Reads single records. Those asked for while a statement runs share the next one.
+    """Reads single records, and persons. Those asked for while a statement runs share the next one.
 
-    Every answer is read after its question was asked, so a revocation that was committed before is seen.
+    Every answer is read after its question was asked, so a revocation that was committed before is seen. One
+    statement of a kind at a time: two would be half as large each, and cost nearly as much as one.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._together = Together(self._read, at_once=2, most=64)
+        self._records = Together(self._read, at_once=1, most=64)
+        self._persons = Together(self._who, at_once=1, most=64)
 
     async def read(self, resource_type: str, id: str, client_id: str) -> Found | None:
         """The record as it is now. Raises DatabaseUnavailable."""
-        return await self._together.ask((resource_type, id, client_id))
+        return await self._records.ask((resource_type, id, client_id))
+
+    async def who(self, patient_id: str, client_id: str) -> Who | None:
+        """The person of a local Patient id, with every local Patient they have here. Raises DatabaseUnavailable."""
+        return await self._persons.ask((patient_id, client_id))
 
     async def _read(self, asked: Sequence[tuple[str, str, str]]) -> list[Found | None]:
         types, ids, clients = zip(*asked, strict=True)
         rows = await self._database.fetch(_READ, types=list(types), ids=list(ids), clients=list(clients))
         found = {row["place"]: _found(row) for row in rows}
         return [found.get(place) for place in range(1, len(asked) + 1)]
+
+    async def _who(self, asked: Sequence[tuple[str, str]]) -> list[Who | None]:
+        ids, clients = zip(*asked, strict=True)
+        rows: dict[int, list[asyncpg.Record]] = {}
+        for row in await self._database.fetch(_WHO, ids=list(ids), clients=list(clients)):
+            rows.setdefault(row["place"], []).append(row)
+        return [_person(rows[place], id) if place in rows else None for place, id in enumerate(ids, start=1)]
 
 
 def _found(row: asyncpg.Record) -> Found:
@@ -272,11 +292,7 @@ async def versions(database: Database, record: Record) -> list[Record]:
     return [record_of(row) for row in rows]
 
 
-async def who(database: Database, patient_id: str, client_id: str) -> Who | None:
-    """The person of a local Patient id, with every local Patient they have here."""
-    rows = await database.fetch(_WHO, patient_id=patient_id, client_id=client_id)
-    if not rows:
-        return None
+def _person(rows: Sequence[asyncpg.Record], patient_id: str) -> Who:
     local = tuple(_local(row) for row in rows)
     asked = next(one for one in local if one.id == patient_id)
     first = rows[0]
