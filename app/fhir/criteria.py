@@ -39,11 +39,14 @@ class ReferenceCriterion:
     param: str
     alternatives: tuple[str, ...]
     keys: tuple[int, ...]
+    names_the_patient: bool = False
+    """It says only whose records are asked for: within those nearly every one fulfils it."""
 
     def widened(self, patient_ids: Iterable[str]) -> "ReferenceCriterion":
-        """The same, also satisfied by a reference to any of these Patients."""
+        """The criterion that names the patient, also satisfied by a reference to any of these Patients."""
         more = (key64(self.param, "r", f"Patient/{id}") for id in patient_ids)
-        return replace(self, keys=tuple(dict.fromkeys((*self.keys, *more))))
+        keys = tuple(dict.fromkeys((*self.keys, *more)))
+        return replace(self, keys=keys, names_the_patient=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Searching the local store: one statement per shape of question, compiled once and kept.
 
-A question bound to patients is answered through the primary key (patient, type): it costs what the patient has, not
-what the database holds, and ``= ANY(tokens)`` keeps the planner from the population's index. A question that is not
-bound goes through the GIN index on tokens, or the index on ``_lastUpdated``.
+A question bound to patients is answered through the index on patient and token together, where it asks for tokens:
+it costs what matches them. Where it asks for none it is answered through the primary key (patient, type), and costs
+what the patient has. A question that is not bound goes through the GIN index on tokens, or that on ``_lastUpdated``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, array
 
 from app.consent.predicate import And, Empty, Not, Or, Overlaps, Predicate
 from app.consent.residual import compile_residual
@@ -117,7 +117,13 @@ def _criterion_shape(criterion: Criterion) -> _Shape:
         return (type(criterion), criterion.modifier, len(criterion.alternatives))
     if isinstance(criterion, IdCriterion):
         return (type(criterion),)
+    if isinstance(criterion, ReferenceCriterion) and criterion.names_the_patient:
+        return (_Named, len(criterion.keys))
     return (type(criterion), len(criterion.keys))
+
+
+class _Named:
+    """In a shape: a criterion that only names the patient."""
 
 
 def _values(question: Question) -> dict[str, Any]:
@@ -160,7 +166,11 @@ def _statement(shape: _Shape, residual: Predicate) -> Statement:
     if typed:
         where.append(resource.c.resource_type == sa.bindparam("resource_type", type_=sa.Text))
     if bound:
-        where.append(resource.c.patient_key == sa.any_(sa.bindparam("patients", type_=ARRAY(sa.BigInteger))))
+        # Where an index on tokens says which of the patients' records match, the primary key would only say it again:
+        # an expression keeps the planner from reading it as well.
+        by_token = any(criterion[0] in _TOKENS for criterion in criteria)
+        key = resource.c.patient_key + sa.literal_column("0") if by_token else resource.c.patient_key
+        where.append(key == sa.any_(_PATIENTS))
     else:
         where.append(resource.c.home)
     where += [_clause(f"c{place}", criterion, bound) for place, criterion in enumerate(criteria)]
@@ -177,6 +187,9 @@ def _statement(shape: _Shape, residual: Predicate) -> Statement:
 
 
 _TOKENS = (TokenCriterion, ReferenceCriterion, UriCriterion)
+_PATIENTS = sa.bindparam("patients", type_=ARRAY(sa.BigInteger))
+_KEYS = ARRAY(sa.BigInteger)
+_within = sa.func.keys_within(array([resource.c.patient_key]), resource.c.tokens, type_=_KEYS)
 
 
 def _paged(found: sa.Select[Any], sort: Sort, paged: bool, counted: bool) -> sa.Select[Any]:
@@ -207,9 +220,7 @@ def _sort_key(sort: Sort, bound: bool) -> tuple[sa.ColumnElement[Any], sa.FromCl
         index_date.c.parameter == sa.bindparam("sort_parameter", type_=sa.Text),
     ]
     if bound:
-        scope.append(
-            index_date.c.patient_key == sa.any_(sa.bindparam("patients", type_=ARRAY(sa.BigInteger)))
-        )
+        scope.append(index_date.c.patient_key == sa.any_(_PATIENTS))
     edge = sa.func.max(index_date.c.lo) if sort.descending else sa.func.min(index_date.c.lo)
     dates = (
         sa.select(index_date.c.patient_key, index_date.c.id, edge.label("key"))
@@ -254,11 +265,14 @@ def _clause(name: str, shape: _Shape, bound: bool) -> sa.ColumnElement[bool]:
         return _has_row(
             index_string, name, bound, [_string_clause(f"{name}_{i}", shape[1]) for i in range(shape[2])]
         )
-    if bound:
+    if kind is _Named:
         keys = [sa.bindparam(f"{name}_{i}", type_=sa.BigInteger) for i in range(shape[1])]
         return sa.or_(sa.false(), *(key == sa.any_(resource.c.tokens) for key in keys))
-    overlap: sa.ColumnElement[bool] = resource.c.tokens.overlap(
-        sa.bindparam(name, type_=ARRAY(sa.BigInteger))
+    asked = sa.bindparam(name, type_=_KEYS)
+    overlap: sa.ColumnElement[bool] = (
+        _within.overlap(sa.func.keys_within(_PATIENTS, asked, type_=_KEYS))
+        if bound
+        else resource.c.tokens.overlap(asked)
     )
     return overlap
 
@@ -273,7 +287,7 @@ def _has_row(
         table.c.id == resource.c.id,
     ]
     if bound:
-        scope.append(table.c.patient_key == sa.any_(sa.bindparam("patients", type_=ARRAY(sa.BigInteger))))
+        scope.append(table.c.patient_key == sa.any_(_PATIENTS))
     return sa.exists(sa.select(1).where(*scope, sa.or_(*alternatives)).correlate(resource))
 
 
