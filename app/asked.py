@@ -83,6 +83,27 @@ def entry_for(
     )
 
 
+def entry_of_nobody(request: Request, interaction: Interaction, description: str) -> Entry:
+    """The audit entry of a refused request whose sender showed no valid token."""
+    return Entry(
+        id=uuid4(),
+        interaction=interaction,
+        outcome="4",
+        description=description,
+        request=request,
+        caller=None,
+        patient_key=None,
+        person_key=None,
+        patient_reference=None,
+        nhs_number=None,
+    )
+
+
+def refusal_in_words(error: CandourError) -> str:
+    """What the audit entry of a refusal says."""
+    return f"Refused: {error.status.value} {error.code}. {error}"
+
+
 def _patient(whose: Whose | PatientIdentity | None) -> LocalPatient | None:
     if whose is None:
         return None

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.asked import Asked, Release, accounted, entry_for
-from app.audit.entry import Disclosed, Entry, Outcome, Receipt
+from app.asked import Asked, Release, accounted, entry_for, entry_of_nobody, refusal_in_words
+from app.audit.entry import Disclosed, Entry, Interaction, Outcome, Receipt
 from app.audit.log import AuditLog
 from app.consent.decider import Decider, fingerprint
 from app.consent.decision import OPEN, TRUE, Decision
@@ -45,7 +45,7 @@ from app.records.reading import Found, Reader, Record, Who, Whose
 from app.records.remote import RemoteQuestion
 from app.records.searching import After, Question, Sort
 from app.smart import scopes
-from app.vocabulary import Caller, OdsCode, PatientIdentity
+from app.vocabulary import Caller, OdsCode, PatientIdentity, Request
 
 NEVER_BY_WILDCARD = frozenset({"Consent", "AuditEvent"})
 """Types that a caller sees only as the custodian who keeps them, whatever the scopes say."""
@@ -180,7 +180,11 @@ class Disclosure:
 
     async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
         """Records that the request was refused, and why, before the refusal leaves."""
-        await self._account(asked, outcome, f"Refused: {error.status.value} {error.code}. {error}", [], None)
+        await self._account(asked, outcome, refusal_in_words(error), [], None)
+
+    async def turn_away(self, request: Request, interaction: Interaction, error: CandourError) -> None:
+        """Records that somebody asked who showed no valid token."""
+        await self._at.audit.record([entry_of_nobody(request, interaction, refusal_in_words(error))])
 
     async def _account(
         self,

@@ -118,6 +118,17 @@ class NotAuthenticated(CandourError):
         return {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
 
+class TooManyTurnedAway(CandourError):
+    """So many requests without a valid token that they are no longer recorded one by one."""
+
+    status, code = HTTPStatus.TOO_MANY_REQUESTS, "throttled"
+    text = "Too many requests came without a valid access token. Get one, and try again shortly."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"}
+
+
 class NotPermitted(CandourError):
     status, code = HTTPStatus.FORBIDDEN, "forbidden"
     text = "The token does not permit this."

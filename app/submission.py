@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from app.asked import Asked, Release, accounted, entry_for
+from app.asked import Asked, Release, accounted, entry_for, refusal_in_words
 from app.audit.entry import Disclosed, Entry, Outcome, Receipt
 from app.audit.log import AuditLog
 from app.consent import directive
@@ -209,8 +209,7 @@ class Submission:
 
     async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
         """Records that the write was refused, and why."""
-        text = f"Refused: {error.status.value} {error.code}. {error}"
-        await self._at.log.record([entry_for(asked, outcome, text, whose=asked.whose)])
+        await self._at.log.record([entry_for(asked, outcome, refusal_in_words(error), whose=asked.whose)])
         asked.recorded = True
 
     # Steps, shared with bundles and with loading.

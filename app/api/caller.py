@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from starlette.requests import Request as HttpRequest
 
+from app.api.turnstile import Turnstile
 from app.asked import Asked
 from app.audit.entry import Interaction
 from app.errors import BadRequest, NotAcceptable, NotAuthenticated, TooLarge, UnsupportedMediaType
@@ -25,17 +26,20 @@ class Door:
         self._verifier = verifier
         self._clock = clock
         self.base_url = base_url
+        self.turnstile = Turnstile()
 
     def asked(self, http: HttpRequest, interaction: Interaction) -> Asked:
         """The request and its caller. Raises NotAuthenticated."""
         headers = dict(http.scope["headers"])
         caller = self._caller(headers)
-        asked = Asked(self._request(http, headers), caller, interaction)
+        asked = Asked(self.request(http), caller, interaction)
         asked.prefers_representation = b"return=minimal" not in headers.get(b"prefer", b"")
         return asked
 
-    def _request(self, http: HttpRequest, headers: Mapping[bytes, bytes]) -> Request:
+    def request(self, http: HttpRequest) -> Request:
+        """What arrived, whoever sent it."""
         scope = http.scope
+        headers = dict(scope["headers"])
         query = scope["query_string"].decode("latin-1")
         client = scope.get("client")
         return Request(

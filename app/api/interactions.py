@@ -27,6 +27,7 @@ from app.errors import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    TooManyTurnedAway,
     UnknownType,
 )
 from app.exchange import Exchange, Part, parts_of
@@ -64,13 +65,13 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
     async def answer(http: HttpRequest) -> Response:
-        asked: Asked | None = None
         try:
             asked = use.door.asked(http, interaction)
+        except NotAuthenticated as error:
+            return refusal(await turned_away(use, http, interaction, error))
+        try:
             must_be_acceptable(http)
             return rendered(asked, await handler(use, asked, http))
-        except NotAuthenticated as error:
-            return refusal(error)
         except CandourError as error:
             if type(error) is CandourError:
                 log_failure(error.__cause__ or error, http.method)
@@ -82,9 +83,22 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
     return answer
 
 
-async def recorded(use: UseCases, asked: Asked | None, error: CandourError) -> CandourError:
+async def turned_away(
+    use: UseCases, http: HttpRequest, interaction: Interaction, error: NotAuthenticated
+) -> CandourError:
+    """The refusal of somebody unknown, after it was recorded; of too many of them, nothing is recorded."""
+    if not use.door.turnstile.admits():
+        return TooManyTurnedAway()
+    try:
+        await use.disclosure.turn_away(use.door.request(http), interaction, error)
+    except CandourError as unrecorded:
+        return unrecorded
+    return error
+
+
+async def recorded(use: UseCases, asked: Asked, error: CandourError) -> CandourError:
     """The refusal to answer with, after it was recorded: a 503 instead when it cannot be."""
-    if asked is None or asked.recorded or error.status == 503:
+    if asked.recorded or error.status == 503:
         return error
     try:
         await use.disclosure.refuse(asked, error)

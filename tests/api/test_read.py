@@ -102,6 +102,30 @@ async def test_without_a_token_nothing_is_answered(world: World, rx1: Who) -> No
     assert answer.json()["issue"][0]["code"] == "login"
 
 
+async def test_who_shows_no_valid_token_is_recorded_as_nobody(world: World, rx1: Who) -> None:
+    id = await _observed(world, rx1)
+    before = len(await world.audit())
+    for header in ({}, {"Authorization": "Bearer not.a.token"}):
+        await world.http.get(f"/fhir/Observation/{id}", headers=header)
+    events = (await world.audit())[before:]
+    assert [event["outcome"] for event in events] == ["4", "4"]
+    for event in events:
+        assert "401" in event["outcomeDesc"]
+        assert not any(agent["requestor"] for agent in event["agent"])
+        assert event["entity"][0]["description"] == f"/fhir/Observation/{id}"
+
+
+async def test_too_many_without_a_valid_token_are_turned_away_unrecorded(world: World, rx1: Who) -> None:
+    id = await _observed(world, rx1)
+    before = len(await world.audit())
+    turned_away = [await world.http.get(f"/fhir/Observation/{id}") for _ in range(600)]
+    statuses = [answer.status_code for answer in turned_away]
+    assert statuses[:100] == [401] * 100
+    assert statuses[-1] == 429 and turned_away[-1].headers["retry-after"]
+    assert len(await world.audit()) - before == statuses.count(401)
+    assert (await world.get(f"Observation/{id}", rx1)).status_code == 200, "who has a token is not kept out"
+
+
 async def test_a_scope_for_another_type_does_not_read_and_says_what_would(world: World, rx1: Who) -> None:
     id = await _observed(world, rx1)
     narrow = await world.bearer("rx1", scope="system/Patient.rs")

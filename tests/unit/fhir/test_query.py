@@ -281,7 +281,9 @@ def test_a_criterion_is_widened_to_the_persons_other_patients() -> None:
     assert isinstance(scoping, ReferenceCriterion)
     assert scoping in query.criteria
     assert scoping.widened(["1", "7"]) == replace(
-        scoping, keys=(key64("patient", "r", "Patient/1"), key64("patient", "r", "Patient/7"))
+        scoping,
+        keys=(key64("patient", "r", "Patient/1"), key64("patient", "r", "Patient/7")),
+        names_the_patient=True,
     )
     assert query.pairs_without_patient == (("code", "x"),)
 
