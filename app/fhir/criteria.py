@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal, get_args
 
 from app.errors import MalformedSearch
 from app.fhir.dates import Prefix, asked_span
 from app.fhir.keys import fold, key64
+from app.fhir.quantities import NumberAlternative, QuantityAlternative, asked_bounds
 from app.fhir.references import LiteralReference, read_reference
+from app.fhir.ucum import unit_of
 
 PREFIXES: tuple[Prefix, ...] = get_args(Prefix)
 
@@ -76,6 +79,22 @@ class DateCriterion:
 @dataclass(frozen=True, slots=True)
 class LastUpdatedCriterion:
     alternatives: tuple[DateAlternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberCriterion:
+    """A resource matches when one of its rows for ``param`` matches one alternative (``app.fhir.quantities``)."""
+
+    param: str
+    alternatives: tuple[NumberAlternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityCriterion:
+    """A resource matches when one of its rows for ``param`` matches one alternative (``app.fhir.quantities``)."""
+
+    param: str
+    alternatives: tuple[QuantityAlternative, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +268,52 @@ def _date(name: str, text: str) -> DateAlternative:
             f"follow one of {', '.join(PREFIXES)}."
         )
     return DateAlternative(prefix or "eq", *span)
+
+
+def number(name: str, alternatives: Sequence[str]) -> NumberCriterion:
+    """``[prefix]number``, plain or with an exponent. Raises MalformedSearch."""
+    return NumberCriterion(name, tuple(NumberAlternative(*_number(name, text)) for text in alternatives))
+
+
+def _number(name: str, text: str) -> tuple[Prefix, Decimal, Decimal]:
+    text = unescape(name, text)
+    prefix = next((one for one in PREFIXES if text.startswith(one)), None)
+    bounds = asked_bounds(prefix or "eq", text.removeprefix(prefix or ""))
+    if bounds is None:
+        raise MalformedSearch(
+            f"{name}: a number is written 100, 5.40, -1.5 or 1e2, less than 1e100, and may follow one of "
+            f"{', '.join(PREFIXES)}."
+        )
+    return prefix or "eq", *bounds
+
+
+def quantity(name: str, alternatives: Sequence[str]) -> QuantityCriterion:
+    """``[prefix]number``, also followed by ``|system|code``, ``||code`` or ``|system|``. Raises MalformedSearch.
+
+    A unit of UCUM stands for all that can be converted into it: ``0.0054|http://unitsofmeasure.org|g`` is 5.4 mg.
+    """
+    return QuantityCriterion(name, tuple(_quantity(name, text) for text in alternatives))
+
+
+def _quantity(name: str, text: str) -> QuantityAlternative:
+    amount, *unit = split(text, "|")
+    asked = _number(name, amount)
+    if not unit:
+        return QuantityAlternative(*asked)
+    match [unescape(name, part) for part in unit]:
+        case [system, code] if (system or code) and (system + code).isprintable():
+            return _of_unit(*asked, system, code)
+        case _:
+            raise MalformedSearch(
+                f"{name}: a quantity is written number, number|system|code or number||code."
+            )
+
+
+def _of_unit(prefix: Prefix, lo: Decimal, hi: Decimal, system: str, code: str) -> QuantityAlternative:
+    unit = unit_of(system, code)
+    if unit is None:
+        return QuantityAlternative(prefix, lo, hi, system, code)
+    return QuantityAlternative(prefix, lo, hi, system, code, unit.of(lo), unit.of(hi), unit.unit)
 
 
 def string(name: str, modifier: StringModifier, alternatives: Sequence[str]) -> StringCriterion:

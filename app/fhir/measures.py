@@ -9,6 +9,7 @@ from typing import Any
 from app.fhir.definitions import Element
 from app.fhir.fhirpath import Sink
 from app.fhir.rows import Found, Position, QuantityRow, text_of
+from app.fhir.ucum import unit_of
 
 CURRENCY_SYSTEM = "urn:iso:std:iso:4217"
 INFINITY = Decimal("Infinity")
@@ -30,7 +31,11 @@ def number_of(value: Any) -> Decimal | None:
 
 
 def implied_range(number: Decimal) -> tuple[Decimal, Decimal]:
-    """Half a unit of the last written digit to either side: ``5.40`` is ``[5.395, 5.405)`` (R4 search, number)."""
+    """Half a unit of the last written digit to either side: ``5.40`` is ``[5.395, 5.405)`` (R4 search, number).
+
+    That is what a search asks for. What is stored is the value itself: R4's table has ``100`` search for "values
+    in the range [99.5 ... 100.5)", not for such whose own digits leave no more open than that.
+    """
     exponent = number.as_tuple().exponent
     half = _HALF.scaleb(int(exponent), _EXACT)
     return _EXACT.subtract(number, half), _EXACT.add(number, half)
@@ -39,7 +44,7 @@ def implied_range(number: Decimal) -> tuple[Decimal, Decimal]:
 def write_number(parameter: str, element: Element | None) -> Sink:
     def write(value: Any, found: Found) -> None:
         if (number := number_of(value)) is not None:
-            found.quantities.append(QuantityRow(parameter, *implied_range(number), value=number))
+            found.quantities.append(QuantityRow(parameter, number, number, value=number))
 
     return write
 
@@ -50,8 +55,7 @@ def write_quantity(parameter: str, element: Element | None) -> Sink:
         if number is None:
             return
         comparator = text_of(value, "comparator") or ""
-        lo, hi = _compared(comparator, number)
-        found.quantities.append(QuantityRow(parameter, lo, hi, *_unit(value), number, comparator))
+        found.quantities.append(_row(parameter, _compared(comparator, number), value, number, comparator))
 
     return write
 
@@ -62,7 +66,25 @@ def _compared(comparator: str, number: Decimal) -> tuple[Decimal, Decimal]:
         return -INFINITY, number
     if comparator.startswith(">"):
         return number, INFINITY
-    return implied_range(number)
+    return number, number
+
+
+def _row(
+    parameter: str,
+    bounds: tuple[Decimal, Decimal],
+    quantity: Any,
+    value: Decimal | None = None,
+    comparator: str = "",
+) -> QuantityRow:
+    """``bounds`` in the unit of ``quantity``, and in UCUM's base units when it is one of UCUM's."""
+    system, code, unit = _unit(quantity)
+    known = unit_of(system, code)
+    if known is None:
+        return QuantityRow(parameter, *bounds, system, code, unit, value, comparator)
+    lo, hi = bounds
+    least = known.of(lo)
+    most = least if hi is lo else known.of(hi)
+    return QuantityRow(parameter, lo, hi, system, code, unit, value, comparator, least, most, known.unit)
 
 
 def _unit(quantity: Any) -> tuple[str, str, str]:
@@ -78,7 +100,7 @@ def write_money(parameter: str, element: Element | None) -> Sink:
         number = number_of(value.get("value")) if type(value) is dict else None
         if number is not None:
             unit = (CURRENCY_SYSTEM, text_of(value, "currency") or "", "")
-            found.quantities.append(QuantityRow(parameter, *implied_range(number), *unit, number))
+            found.quantities.append(QuantityRow(parameter, number, number, *unit, number))
 
     return write
 
@@ -90,12 +112,18 @@ def write_range(parameter: str, element: Element | None) -> Sink:
         low, high = value.get("low"), value.get("high")
         least = number_of(low.get("value")) if type(low) is dict else None
         most = number_of(high.get("value")) if type(high) is dict else None
-        if least is None and most is None:
+        if (least is None and most is None) or _differ(low, high):
             return
         bounds = (-INFINITY if least is None else least, INFINITY if most is None else most)
-        found.quantities.append(QuantityRow(parameter, *bounds, *_unit(high if least is None else low)))
+        found.quantities.append(_row(parameter, bounds, high if least is None else low))
 
     return write
+
+
+def _differ(low: Any, high: Any) -> bool:
+    """Whether they name two units, which R4 forbids ("the elements SHALL match"): nothing lies between them."""
+    codes = [_unit(end)[:2] for end in (low, high) if text_of(end, "code")]
+    return len(set(codes)) > 1
 
 
 def write_sampled(parameter: str, element: Element | None) -> Sink:
@@ -109,7 +137,7 @@ def write_sampled(parameter: str, element: Element | None) -> Sink:
             return
         factor = number_of(value.get("factor", 1)) or Decimal(1)
         lo, hi = sorted(_EXACT.fma(sample, factor, zero) for sample in (min(samples), max(samples)))
-        found.quantities.append(QuantityRow(parameter, lo, hi, *_unit(origin)))
+        found.quantities.append(_row(parameter, (lo, hi), origin))
 
     return write
 

@@ -24,9 +24,14 @@ class StringRow(NamedTuple):
 
 
 class QuantityRow(NamedTuple):
-    """A quantity, number or amount. ``lo`` and ``hi`` are what its precision or comparator leaves open.
+    """A quantity, number or amount: all that it may be, from ``lo`` to ``hi``, both in.
 
-    ``value`` is the number itself, None for a Range or SampledData; bounds may be infinite.
+    They are the value twice, with however many digits it is written; the ends of a Range or of samples; and one is
+    infinite where a comparator or a missing end leaves it open. Then ``comparator`` is ``<``, ``<=``, ``>=`` or
+    ``>``, of which ``<`` and ``>`` take the other end out. ``value`` is None for a Range or SampledData.
+
+    ``canonical_lo`` and ``canonical_hi`` are the same in ``canonical_unit`` (``app.fhir.ucum``), by which values in
+    all units of a kind can be compared; None and empty unless the unit is UCUM's.
     """
 
     parameter: str
@@ -37,6 +42,9 @@ class QuantityRow(NamedTuple):
     unit: str = ""
     value: Decimal | None = None
     comparator: str = ""
+    canonical_lo: Decimal | None = None
+    canonical_hi: Decimal | None = None
+    canonical_unit: str = ""
 
 
 class Reference(NamedTuple):

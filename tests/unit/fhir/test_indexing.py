@@ -31,6 +31,7 @@ from app.fhir.measures import INFINITY, implied_range
 from app.fhir.parameters import parameters_of
 from app.fhir.query import is_supported, parse_search
 from app.fhir.text import parse
+from app.fhir.ucum import UCUM
 from app.fhir.writers import MAKERS, WITHOUT_ROWS, systems_of
 
 BASE = "https://node.example/fhir"
@@ -252,20 +253,20 @@ def test_names_and_addresses_are_found_by_their_parts() -> None:
     }
 
 
-def test_a_quantity_keeps_its_value_and_what_its_digits_leave_open() -> None:
-    unit = {"unit": "mg", "system": "http://unitsofmeasure.org", "code": "mg"}
-    rows = index("Observation", valueQuantity={"value": Decimal("5.40"), **unit}).quantities
+def test_a_quantity_keeps_its_value_as_given_and_in_base_units() -> None:
+    unit = {"unit": "mg", "system": UCUM, "code": "mg"}
+    value, grams = Decimal("5.40"), Decimal("0.0054")
+    rows = index("Observation", valueQuantity={"value": value, **unit}).quantities
     assert {row.parameter for row in rows} == {"value-quantity", "combo-value-quantity"}
-    assert {row[1:] for row in rows} == {
-        (Decimal("5.395"), Decimal("5.405"), "http://unitsofmeasure.org", "mg", "mg", Decimal("5.40"), "")
-    }
+    assert {row[1:] for row in rows} == {(value, value, UCUM, "mg", "mg", value, "", grams, grams, "g")}
+    assert {str(row.value) for row in rows} == {"5.40"}
 
 
 @pytest.mark.parametrize(
     ("quantity", "lo", "hi"),
     [
-        ({"value": 100}, Decimal("99.5"), Decimal("100.5")),
-        ({"value": Decimal("100.0")}, Decimal("99.95"), Decimal("100.05")),
+        ({"value": 100}, Decimal(100), Decimal(100)),
+        ({"value": Decimal("100.0")}, Decimal(100), Decimal(100)),
         ({"value": 5, "comparator": "<"}, -INFINITY, Decimal(5)),
         ({"value": 5, "comparator": ">="}, Decimal(5), INFINITY),
     ],
@@ -277,6 +278,51 @@ def test_a_comparator_leaves_one_side_open(quantity: dict[str, Any], lo: Decimal
         if row.parameter == "value-quantity"
     ]
     assert [(row.lo, row.hi) for row in rows] == [(lo, hi)]
+
+
+@pytest.mark.parametrize(
+    ("system", "code", "unit", "value"),
+    [
+        (UCUM, "[degF]", "K", Decimal("310.15")),
+        (UCUM + "/", "[degF]", "K", Decimal("310.15")),
+        ("urn:oid:2.16.840.1.113883.6.8", "[degF]", "K", Decimal("310.15")),
+        (UCUM, "/min", "s-1", Decimal("1.643333333333333333333333333333333333333")),
+        (UCUM, "tablets", "", None),
+        ("http://snomed.info/sct", "mg", "", None),
+        ("", "mg", "", None),
+        (UCUM, "", "", None),
+    ],
+)
+def test_only_what_ucum_knows_is_converted(system: str, code: str, unit: str, value: Decimal | None) -> None:
+    quantity = {"value": Decimal("98.6"), "system": system, "code": code}
+    for row in index("Observation", valueQuantity=quantity).quantities:
+        assert (row.canonical_lo, row.canonical_hi, row.canonical_unit) == (value, value, unit)
+        assert (row.lo, row.hi, row.system, row.code) == (Decimal("98.6"), Decimal("98.6"), system, code)
+
+
+def test_open_ends_ranges_ages_and_samples_are_converted_too() -> None:
+    def canonical(
+        name: str, resource_type: str, **members: Any
+    ) -> tuple[Decimal | None, Decimal | None, str]:
+        [row] = [one for one in index(resource_type, **members).quantities if one.parameter == name]
+        return row.canonical_lo, row.canonical_hi, row.canonical_unit
+
+    kilograms, years = {"system": UCUM, "code": "kg"}, {"system": UCUM, "code": "a"}
+    below = {"value": 2, "comparator": "<", **kilograms}
+    assert canonical("value-quantity", "Observation", valueQuantity=below) == (-INFINITY, Decimal(2000), "g")
+    least = {"low": {"value": 30, **years}}
+    seconds = Decimal("365.25") * 86_400
+    assert canonical("onset-age", "Condition", onsetRange=least) == (30 * seconds, INFINITY, "s")
+    assert canonical("onset-age", "Condition", onsetAge=least["low"]) == (30 * seconds, 30 * seconds, "s")
+    samples = {"origin": {"value": 1, "system": UCUM, "code": "mV"}, "factor": 2, "data": "-1 3"}
+    volts = canonical("value-quantity", "Observation", valueSampledData=samples)
+    assert volts == (Decimal(-1), Decimal(7), "C-1.g.m2.s-2")
+
+
+def test_nothing_lies_between_ends_in_two_units() -> None:
+    low, high = ({"value": 1, "system": UCUM, "code": code} for code in ("mg", "g"))
+    assert not index("Condition", onsetRange={"low": low, "high": high}).quantities
+    assert index("Condition", onsetRange={"low": low, "high": {"value": 2}}).quantities
 
 
 def test_ranges_money_samples_and_plain_numbers_become_rows_too() -> None:
@@ -293,7 +339,7 @@ def test_ranges_money_samples_and_plain_numbers_become_rows_too() -> None:
     ]
     assert (sampled.lo, sampled.hi, sampled.code) == (Decimal(8), Decimal(14), "mV")
     [factor] = index("ChargeItem", factorOverride=Decimal("0.8")).quantities
-    assert (factor.lo, factor.hi, factor.value) == (Decimal("0.75"), Decimal("0.85"), Decimal("0.8"))
+    assert (factor.lo, factor.hi, factor.value) == (Decimal("0.8"), Decimal("0.8"), Decimal("0.8"))
 
 
 @pytest.mark.parametrize("value", [Decimal("1E+101"), Decimal("1E-101"), True, "5", None, [], 10**200])
