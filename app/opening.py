@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.db import APPLICATION_ROLE
 from app.embedded import EmbeddedPostgres, claim_home
 from app.migrate import migrate
+from app.reindexing import index_anew
 from app.settings import Settings
 
 
@@ -45,7 +46,7 @@ def _embedded(settings: Settings, *, watch: bool) -> Iterator[Opened]:
     try:
         server.start()
         owner = server.url()
-        asyncio.run(migrate(owner))
+        _up_to_date(owner, settings)
         if watch:
             server.watch()
         yield Opened(owner, server.url(user=APPLICATION_ROLE), None)
@@ -56,6 +57,12 @@ def _embedded(settings: Settings, *, watch: bool) -> Iterator[Opened]:
 def _given(settings: Settings) -> Opened:
     url = settings.database_url or ""
     owner = settings.database_owner_url or url
-    asyncio.run(migrate(owner))
+    _up_to_date(owner, settings)
     # One URL for both: connected as the owner, each connection steps down to the application's role.
     return Opened(owner, url, APPLICATION_ROLE if owner == url else None)
+
+
+def _up_to_date(owner_url: str, settings: Settings) -> None:
+    """The schema, and the index values of what is kept."""
+    asyncio.run(migrate(owner_url))
+    index_anew(owner_url, settings.fhir_base)

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from app.errors import MalformedSearch
 from app.fhir.dates import Prefix, asked_span
-from app.fhir.keys import fold, key64
+from app.fhir.keys import fold, key64, present_key
 from app.fhir.quantities import NumberAlternative, QuantityAlternative, asked_bounds
 from app.fhir.references import LiteralReference, read_reference
 from app.fhir.ucum import unit_of
@@ -114,14 +114,47 @@ class IdCriterion:
     ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NotCriterion:
+    """``:not``: none of the alternatives, also where there is no value at all (R4 search, 3.1.1.4.10)."""
+
+    criterion: TokenCriterion
+
+
+@dataclass(frozen=True, slots=True)
+class MissingCriterion:
+    """``:missing=true`` finds what has no value for ``param``, ``false`` what has one."""
+
+    param: str
+    missing: bool
+    key: int
+    """Under which everything is kept that has a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeCriterion:
+    """Each alternative is a criterion for every component; all must be met by one and the same element."""
+
+    param: str
+    in_whole: tuple[tuple["Criterion", ...], ...]
+    """As criteria of the whole resource, where those say the same; empty when they do not."""
+    in_elements: tuple[tuple["Criterion", ...], ...]
+    """As criteria of a single element's components; empty when no element has to be looked at."""
+
+
 Criterion = (
     TokenCriterion
     | ReferenceCriterion
     | UriCriterion
     | DateCriterion
     | LastUpdatedCriterion
+    | NumberCriterion
+    | QuantityCriterion
     | StringCriterion
     | IdCriterion
+    | NotCriterion
+    | MissingCriterion
+    | CompositeCriterion
 )
 
 
@@ -252,6 +285,51 @@ def patients_meant(
 def uri(name: str, alternatives: Sequence[str]) -> UriCriterion:
     texts = tuple(unescape(name, text) for text in alternatives)
     return UriCriterion(name, texts, tuple(key64(name, "u", text) for text in texts))
+
+
+def uri_below(name: str, alternatives: Sequence[str]) -> UriCriterion:
+    """``:below``: the URI itself and every one that goes on from it, by whole segments."""
+    texts = tuple(unescape(name, text) for text in alternatives)
+    return UriCriterion(name, texts, tuple(key64(name, "u<", text.rstrip("/")) for text in texts))
+
+
+def uri_above(name: str, alternatives: Sequence[str]) -> UriCriterion:
+    """``:above``: the URI itself and every one that it goes on from."""
+    texts = tuple(unescape(name, text) for text in alternatives)
+    keys = {key64(name, "u", start): None for text in texts for start in _starts(text)}
+    return UriCriterion(name, texts, tuple(keys))
+
+
+def _starts(uri: str) -> Iterable[str]:
+    yield uri
+    for place, character in enumerate(uri):
+        if character in "/|#" and place > 0:
+            yield from (uri[:place], uri[: place + 1])
+
+
+def of_type(name: str, alternatives: Sequence[str]) -> TokenCriterion:
+    """``:of-type``: ``system|code|value`` of an Identifier and its type; all three. Raises MalformedSearch."""
+    asked = tuple(_typed(name, text) for text in alternatives)
+    pairs = tuple((f"{system}|{code}", value) for system, code, value in asked)
+    return TokenCriterion(name, pairs, tuple(key64(name, "of-type", *one) for one in asked))
+
+
+def _typed(name: str, text: str) -> tuple[str, str, str]:
+    parts = [unescape(name, part) for part in split(text, "|")]
+    match parts:
+        case [system, code, value] if system and code and value:
+            return system, code, value
+        case _:
+            raise MalformedSearch(f"{name}:of-type: system|code|value of an identifier's type, all three.")
+
+
+def missing(name: str, alternatives: Sequence[str]) -> MissingCriterion:
+    """``true`` or ``false``, once. Raises MalformedSearch."""
+    match alternatives:
+        case ["true" | "false" as said]:
+            return MissingCriterion(name, said == "true", present_key(name))
+        case _:
+            raise MalformedSearch(f"{name}:missing: true or false.")
 
 
 def dates(name: str, alternatives: Sequence[str]) -> tuple[DateAlternative, ...]:

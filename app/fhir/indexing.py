@@ -11,6 +11,7 @@ from typing import Any
 
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import Selector, Sink, selectors
+from app.fhir.keys import present_key
 from app.fhir.parameters import Component, SearchParameter, parameters_of
 from app.fhir.rows import (
     Composite,
@@ -26,6 +27,7 @@ from app.fhir.writers import MAKERS, WITHOUT_ROWS
 
 __all__ = [
     "NOT_EXTRACTED",
+    "RULES",
     "Composite",
     "DateRow",
     "IndexValues",
@@ -35,6 +37,11 @@ __all__ = [
     "StringRow",
     "extract",
 ]
+
+RULES = 1
+"""Number of the rules by which index values are written. One more whenever they change: what was kept under older ones
+is indexed anew by ``candour migrate``.
+"""
 
 NOT_EXTRACTED: Mapping[str, str] = {
     "_lastUpdated": "the store stamps it and keeps it in a column",
@@ -90,7 +97,11 @@ def _sinks(parameter: SearchParameter, resource_type: str) -> list[tuple[str | N
     found = selectors(parameter.expression, resource_type)
     if parameter.type == "composite":
         return [pair for one in found for pair in _composite_sinks(parameter, one, resource_type)]
-    return [(one.needs, one.walk(sink)) for one, sink in _writers(parameter.code, parameter.type, found)]
+    return [(one.needs, one.walk(_noting(parameter.code, _writer(parameter, one)))) for one in found]
+
+
+def _writer(parameter: SearchParameter, found: Selector) -> Sink | None:
+    return next((sink for _, sink in _writers(parameter.code, parameter.type, [found])), None)
 
 
 def _writers(code: str, kind: str, found: Sequence[Selector]) -> list[tuple[Selector, Sink]]:
@@ -101,11 +112,24 @@ def _writers(code: str, kind: str, found: Sequence[Selector]) -> list[tuple[Sele
     ]
 
 
+def _noting(code: str, then: Sink | None) -> Sink:
+    """Notes that the parameter has a value, for ``:missing``, whatever comes of it."""
+    key = present_key(code)
+
+    def note(value: Any, found: Found) -> None:
+        found.tokens.append(key)
+        if then is not None:
+            then(value, found)
+
+    return note
+
+
 def _composite_sinks(
     parameter: SearchParameter, base: Selector, resource_type: str
 ) -> list[tuple[str | None, Sink]]:
     parts = [_component(component, base.type, resource_type) for component in parameter.components]
-    sink = base.walk(_composite(parameter.code, [[sink for _, sink in part] for part in parts]))
+    sinks = [[sink for _, sink in part] for part in parts]
+    sink = base.walk(_composite(parameter.code, sinks, of_the_whole=not base.steps))
     if base.steps:
         return [(base.needs, sink)]
     # The composite of a whole resource is tried only when its last component, the value, is there.
@@ -124,7 +148,7 @@ def _from_resource(walk: Sink) -> Sink:
     return lambda _, found: walk(found.resource, found)
 
 
-def _composite(code: str, parts: Sequence[Sequence[Sink]]) -> Sink:
+def _composite(code: str, parts: Sequence[Sequence[Sink]], *, of_the_whole: bool) -> Sink:
     """Writes a row when every part of the composite has a value in the same element."""
 
     def write(value: Any, found: Found) -> None:
@@ -138,6 +162,6 @@ def _composite(code: str, parts: Sequence[Sequence[Sink]]) -> Sink:
             if not any(values):
                 return
             components.append(values)
-        found.composites.append(Composite(code, tuple(reversed(components))))
+        found.composites.append(Composite(code, tuple(reversed(components)), of_the_whole))
 
     return write

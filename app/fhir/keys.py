@@ -58,6 +58,18 @@ def fresh_token_keys(parameter: str, system: str | None, code: str | None) -> tu
     return by_system, fresh_key64(parameter, "s|c", system, code), fresh_key64(parameter, "c", code)
 
 
+def present_key(parameter: str) -> int:
+    """Under which everything is found that has any value for the parameter (``:missing``)."""
+    return key64(parameter, "present")
+
+
+@lru_cache(maxsize=4_096)
+def below_keys(parameter: str, uri: str) -> tuple[int, ...]:
+    """Under which a URI is found by ``:below``: one key for each start of it that ends where a segment does."""
+    ends = [place for place, character in enumerate(uri) if character in "/|#" and place > 0]
+    return tuple(key64(parameter, "u<", uri[:end].rstrip("/")) for end in (*ends, len(uri)))
+
+
 @lru_cache(maxsize=8_192)
 def fold(text: str) -> str:
     """``text`` as string searches compare it: without accents, case or runs of white space (R4 search, string).

@@ -1,8 +1,9 @@
 """A search as R4 writes it, parsed once into a SearchQuery (R4 search). Pure: nothing is looked up.
 
-Supported: token, reference, date, string and URI parameters with the modifiers ``:identifier``, ``:[Type]``,
-``:exact`` and ``:contains``; ``_id``, ``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``,
-``_count`` and ``_sort``. What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a
+Supported: token, reference, date, string, number, quantity, URI and composite parameters with the modifiers
+``:missing``, ``:not``, ``:text``, ``:of-type``, ``:identifier``, ``:[Type]``, ``:exact``, ``:contains``, ``:above`` and
+``:below`` (of URIs); ``_id``, ``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_count`` and
+``_sort``. What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a
 supported parameter with a value that cannot be read is refused in both.
 """
 
@@ -15,12 +16,16 @@ from urllib.parse import quote, urlencode
 from app.errors import MalformedSearch, TooCostly, UnknownType, UnsupportedSearch
 from app.fhir import criteria
 from app.fhir.compartments import compartment_parameters
+from app.fhir.composites import CompositePlan, composite_plan
 from app.fhir.criteria import (
+    CompositeCriterion,
     Criterion,
     DateAlternative,
     DateCriterion,
     IdCriterion,
     LastUpdatedCriterion,
+    MissingCriterion,
+    NotCriterion,
     ReferenceCriterion,
     StringCriterion,
     StringModifier,
@@ -55,7 +60,9 @@ DEFAULT_COUNT = 20
 MOST_COUNT = 1_000
 """A larger ``_count`` is answered with pages of this size, as R4 allows."""
 
-SUPPORTED_TYPES = frozenset({"token", "reference", "date", "string", "uri"})
+SUPPORTED_TYPES = frozenset(
+    {"token", "reference", "date", "string", "uri", "number", "quantity", "composite"}
+)
 
 _MOST_PAIRS = 100
 _MOST_KEYS = 1_000
@@ -78,7 +85,17 @@ _MODIFIERS: Mapping[str, frozenset[str]] = {
     "below": frozenset({"token", "reference", "uri"}),
     "identifier": frozenset({"reference"}),
 }
-_SUPPORTED_MODIFIERS = {("string", "exact"), ("string", "contains"), ("reference", "identifier")}
+_SUPPORTED_MODIFIERS = {
+    ("string", "exact"),
+    ("string", "contains"),
+    ("reference", "identifier"),
+    ("token", "not"),
+    ("token", "text"),
+    ("token", "of-type"),
+    ("uri", "above"),
+    ("uri", "below"),
+    *((kind, "missing") for kind in SUPPORTED_TYPES - {"composite"}),
+}
 
 
 class Ignored(NamedTuple):
@@ -222,23 +239,73 @@ class _Reading:
         if code == "_lastUpdated":
             return LastUpdatedCriterion(criteria.dates(name, alternatives))
         found = parameters_of(self.resource_type)[code]
-        match found.type:
-            case "date":
-                return DateCriterion(code, criteria.dates(name, alternatives))
-            case "string":
+        if modifier == "missing":
+            return criteria.missing(code, alternatives)
+        if found.type == "composite":
+            return self._composite(code, alternatives)
+        return self._value(found.type, code, modifier, alternatives)
+
+    def _value(self, kind: str, code: str, modifier: str, alternatives: Sequence[str]) -> Criterion:
+        match kind, modifier:
+            case "date", _:
+                return DateCriterion(code, criteria.dates(code, alternatives))
+            case "number", _:
+                return criteria.number(code, alternatives)
+            case "quantity", _:
+                return criteria.quantity(code, alternatives)
+            case "string", _:
                 return criteria.string(code, _string_modifier(modifier), alternatives)
-            case "uri":
+            case "uri", "above":
+                return criteria.uri_above(code, alternatives)
+            case "uri", "below":
+                return criteria.uri_below(code, alternatives)
+            case "uri", _:
                 return criteria.uri(code, alternatives)
-            case "token":
+            case "token", "not":
+                return NotCriterion(criteria.token(code, alternatives))
+            case "token", "text":
+                return criteria.string(code + ":text", "", alternatives)
+            case "token", "of-type":
+                return criteria.of_type(code, alternatives)
+            case "token", _:
                 return criteria.token(code, alternatives)
-            case _ if modifier == "identifier":
-                return criteria.token(name, alternatives)
+            case _, "identifier":
+                return criteria.token(f"{code}:identifier", alternatives)
             case _:
                 return self._reference(code, modifier, alternatives)
 
+    def _composite(self, code: str, alternatives: Sequence[str]) -> CompositeCriterion:
+        plan = composite_plan(self.resource_type, code)
+        parts = [self._parts(code, plan, one) for one in alternatives]
+        kinds = [component.type for component in plan.components]
+        own = [component.code for component in plan.components]
+        try:
+            whole = [
+                self._components(plan.as_conjunction, kinds, one) for one in parts if plan.as_conjunction
+            ]
+            elements = [self._components(own, kinds, one) for one in parts if plan.by_element]
+        except MalformedSearch as error:
+            raise MalformedSearch(f"{code}: {error}") from error
+        return CompositeCriterion(code, tuple(whole), tuple(elements))
+
+    def _parts(self, code: str, plan: CompositePlan, text: str) -> list[str]:
+        parts = criteria.split(text, "$")
+        if len(parts) != len(plan.components) or not all(parts):
+            wanted = "$".join(component.code for component in plan.components)
+            raise MalformedSearch(f"{code}: a composite is written {wanted}.")
+        return parts
+
+    def _components(
+        self, codes: Sequence[str], kinds: Sequence[str], parts: Sequence[str]
+    ) -> tuple[Criterion, ...]:
+        return tuple(
+            self._value(kind, code, "", [part]) for code, kind, part in zip(codes, kinds, parts, strict=True)
+        )
+
     def _reference(self, code: str, modifier: str, alternatives: Sequence[str]) -> ReferenceCriterion:
-        types = _target_types(self.resource_type, code)
-        canonical = not modifier and _holds_uris(self.resource_type, code)
+        types = self._targets(code)
+        known = code in parameters_of(self.resource_type)
+        canonical = not modifier and known and _holds_uris(self.resource_type, code)
         criterion = criteria.reference(
             code, alternatives, types, self.base_url, only=modifier, canonical=canonical
         )
@@ -246,6 +313,12 @@ class _Reading:
             meant = criteria.patients_meant(criterion, (modifier,) if modifier else types, self.base_url)
             self.scoping.append((criterion, meant))
         return criterion
+
+    def _targets(self, code: str) -> tuple[str, ...]:
+        """A composite's component may be called as no parameter of the type is: any type then."""
+        if code in parameters_of(self.resource_type):
+            return _target_types(self.resource_type, code)
+        return tuple(sorted(RESOURCE_TYPES))
 
     def _scope(self) -> tuple[str | None, tuple[Criterion, ...]]:
         """The one Patient named and the criteria that name them, unless another may be meant as well."""
@@ -337,10 +410,14 @@ def _size(criterion: Criterion) -> int:
             return len(keys)
         case IdCriterion(ids):
             return len(ids)
-        case DateCriterion(alternatives=found) | LastUpdatedCriterion(alternatives=found):
-            return len(found)
-        case StringCriterion(alternatives=texts):
-            return len(texts)
+        case NotCriterion(inner):
+            return _size(inner)
+        case MissingCriterion():
+            return 1
+        case CompositeCriterion(in_whole=whole, in_elements=elements):
+            return sum(_size(part) for parts in (*whole, *elements) for part in parts)
+        case _:
+            return len(criterion.alternatives)
 
 
 # What a reference parameter may point to, and whether it says whose record a resource is.

@@ -10,7 +10,7 @@ from typing import Any
 from app.fhir.dates import Span, period_span, span_of, timing_span
 from app.fhir.definitions import Element, value_set
 from app.fhir.fhirpath import Sink
-from app.fhir.keys import fold, fresh_key64, fresh_token_keys, key64, token_keys
+from app.fhir.keys import below_keys, fold, fresh_key64, fresh_token_keys, key64, token_keys
 from app.fhir.measures import (
     write_money,
     write_number,
@@ -174,6 +174,19 @@ def _uri(parameter: str, element: Element | None) -> Sink:
     return write
 
 
+def _uri_with_starts(parameter: str, element: Element | None) -> Sink:
+    """Of a uri parameter, which ``:below`` may ask for; of a canonical also without its version."""
+
+    def write(value: Any, found: Found) -> None:
+        if type(value) is str:
+            found.tokens.append(key64(parameter, "u", value))
+            if "|" in value:
+                found.tokens.append(key64(parameter, "u", value.partition("|")[0]))
+            found.tokens += below_keys(parameter, value)
+
+    return write
+
+
 def _canonical(parameter: str, element: Element | None) -> Sink:
     """Found with its version and without."""
 
@@ -252,7 +265,7 @@ MAKERS: Mapping[str, Mapping[str, Maker]] = {
         "canonical": _canonical,
         "uri": _uri,
     },
-    "uri": {"uri": _uri, "url": _uri, "canonical": _canonical},
+    "uri": {"uri": _uri_with_starts, "url": _uri_with_starts, "canonical": _uri_with_starts},
     "date": {
         "date": _dates(_moment),
         "dateTime": _dates(_moment),

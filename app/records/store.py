@@ -1,5 +1,6 @@
 """Writing records: the current version, its index values and every superseded version, in a caller's transaction."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,14 +8,16 @@ from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
-from app.db import Statement
+from app.db import Database, Statement
 from app.errors import Conflict
+from app.fhir.composites import kept_rows
 from app.fhir.facets import Facets
-from app.fhir.indexing import IndexValues
+from app.fhir.indexing import RULES, IndexValues
 from app.records.tables import (
     FACETS,
+    index_composite,
     index_date,
     index_quantity,
     index_string,
@@ -89,12 +92,17 @@ def _index_ctes() -> list[sa.CTE]:
             ("system", sa.Text),
             ("code", sa.Text),
             ("unit", sa.Text),
+            ("comparator", sa.Text),
+            ("canonical_lo", sa.Numeric),
+            ("canonical_hi", sa.Numeric),
+            ("canonical_unit", sa.Text),
         ),
+        _rows(index_composite, ("parameter", sa.Text), ("parts", JSONB)),
     ]
 
 
 def _insert(*, home: bool) -> Statement:
-    columns = [*_KEY, *FACETS, "tokens"]
+    columns = [*_KEY, *FACETS, "tokens", "indexed"]
     values = {name: _bind(name, resource.c[name].type) for name in columns}
     statement = resource.insert().values(**values, home=home).add_cte(*_index_ctes())
     if home:
@@ -137,13 +145,37 @@ _KEEP_SUPERSEDED = Statement(
 
 _REMOVE = [
     Statement(table.delete().where(*(table.c[name] == _bind(name, table.c[name].type) for name in _KEY)))
-    for table in (resource, index_date, index_string, index_quantity)
+    for table in (resource, index_date, index_string, index_quantity, index_composite)
 ]
 
 _REPLACE = Statement(
     resource.insert()
-    .values(**{name: _bind(name, resource.c[name].type) for name in [*_KEY, *FACETS, "tokens"]}, home=True)
+    .values(
+        **{name: _bind(name, resource.c[name].type) for name in [*_KEY, *FACETS, "tokens", "indexed"]},
+        home=True,
+    )
     .add_cte(*_index_ctes())
+)
+
+_INDEX_ANEW = Statement(
+    resource.update()
+    .where(*(resource.c[name] == _bind(name, resource.c[name].type) for name in _KEY))
+    .values(tokens=_bind("tokens", ARRAY(sa.BigInteger)), indexed=_bind("indexed", sa.SmallInteger))
+    .add_cte(*_index_ctes())
+)
+
+_INDEXED_BEFORE = Statement(
+    sa.select(resource.c.patient_key, resource.c.resource_type, resource.c.id, resource.c.content)
+    .where(resource.c.indexed < sa.literal_column(str(RULES)))
+    .order_by(resource.c.patient_key, resource.c.resource_type, resource.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+)
+
+_COUNT_INDEXED_BEFORE = Statement(
+    sa.select(sa.func.count().label("records"))
+    .select_from(resource)
+    .where(resource.c.indexed < sa.literal_column(str(RULES)))
 )
 
 _BURY = Statement(
@@ -219,6 +251,37 @@ async def tombstone(
     return before.version + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A record whose index values were written by older rules."""
+
+    patient_key: PatientKey
+    resource_type: str
+    id: str
+    content: str | None
+
+
+async def count_stale(database: Database) -> int:
+    """How many records are to be indexed anew."""
+    row = await database.fetchrow(_COUNT_INDEXED_BEFORE)
+    return int(row["records"]) if row else 0
+
+
+async def stale(connection: asyncpg.Connection, limit: int) -> list[Stale]:
+    """Some of them, locked until the transaction ends."""
+    rows = await connection.fetch(_INDEXED_BEFORE.sql, *_INDEXED_BEFORE.args({"limit": limit}))
+    return [Stale(*row) for row in rows]
+
+
+async def index_anew(connection: asyncpg.Connection, one: Stale, index: IndexValues | None) -> None:
+    """Puts ``index`` in the place of the record's index values; its text and version stay."""
+    values = {"patient_key": one.patient_key, "resource_type": one.resource_type, "id": one.id}
+    for statement in _REMOVE[1:]:
+        await connection.execute(statement.sql, *statement.args(values))
+    values |= _index_values(one.resource_type, index)
+    await connection.execute(_INDEX_ANEW.sql, *_INDEX_ANEW.args(values))
+
+
 async def _keep_beside(connection: asyncpg.Connection, versions: Sequence[Version]) -> None:
     rows = [
         _INSERT_BESIDE.args(_values(version, patient_key))
@@ -249,11 +312,15 @@ def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
         "edges": list(facets.edges),
         "relevant_from": facets.relevant_from,
         "relevant_until": facets.relevant_until,
-        "tokens": list(index.tokens) if index else [],
+        **_index_values(version.resource_type, index),
     }
+    return values
+
+
+def _index_values(resource_type: str, index: IndexValues | None) -> dict[str, Any]:
+    values: dict[str, Any] = {"tokens": list(index.tokens) if index else [], "indexed": RULES}
     dates = index.dates if index else ()
-    # Display texts (``code:text``) are kept when a search reads them; until then they would only cost.
-    strings = [row for row in index.strings if not row.parameter.endswith(":text")] if index else []
+    strings = index.strings if index else ()
     quantities = index.quantities if index else ()
     values["index_date_parameter"] = [row.parameter for row in dates]
     values["index_date_lo"] = [row.lo for row in dates]
@@ -261,11 +328,23 @@ def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
     values["index_string_parameter"] = [row.parameter for row in strings]
     values["index_string_folded"] = [row.folded for row in strings]
     values["index_string_exact"] = [row.exact for row in strings]
-    for name in ("parameter", "lo", "hi", "system", "code", "unit"):
-        values[f"index_quantity_{name}"] = [
-            getattr(row, name) or "" if name in _TEXTS else getattr(row, name) for row in quantities
-        ]
+    for name in _OF_QUANTITY:
+        values[f"index_quantity_{name}"] = [getattr(row, name) for row in quantities]
+    composites = kept_rows(resource_type, index.composites) if index and index.composites else []
+    values["index_composite_parameter"] = [parameter for parameter, _ in composites]
+    values["index_composite_parts"] = [json.dumps(parts, ensure_ascii=False) for _, parts in composites]
     return values
 
 
-_TEXTS = ("system", "code", "unit")
+_OF_QUANTITY = (
+    "parameter",
+    "lo",
+    "hi",
+    "system",
+    "code",
+    "unit",
+    "comparator",
+    "canonical_lo",
+    "canonical_hi",
+    "canonical_unit",
+)

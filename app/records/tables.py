@@ -1,7 +1,7 @@
 """The tables that keep records; created by migrations/versions/0002_keep_records.py."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 from app.db import metadata
 
@@ -83,6 +83,7 @@ resource = sa.Table(
     *_facets(),
     sa.Column("home", sa.Boolean),
     sa.Column("tokens", ARRAY(sa.BigInteger)),
+    sa.Column("indexed", sa.SmallInteger),
 )
 resource_history = sa.Table("resource_history", metadata, *_key(), *_facets())
 index_date = sa.Table(
@@ -117,4 +118,17 @@ index_quantity = sa.Table(
     sa.Column("system", sa.Text),
     sa.Column("code", sa.Text),
     sa.Column("unit", sa.Text),
+    sa.Column("comparator", sa.Text),
+    sa.Column("canonical_lo", sa.Numeric),
+    sa.Column("canonical_hi", sa.Numeric),
+    sa.Column("canonical_unit", sa.Text),
+)
+index_composite = sa.Table(
+    "index_composite",
+    metadata,
+    sa.Column("patient_key", sa.BigInteger),
+    sa.Column("resource_type", sa.Text),
+    sa.Column("id", sa.Text),
+    sa.Column("parameter", sa.Text),
+    sa.Column("parts", JSONB),
 )

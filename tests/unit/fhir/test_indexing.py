@@ -379,6 +379,7 @@ def test_a_composite_of_the_whole_observation_needs_its_value() -> None:
             IndexValues(tokens=tuple(sorted(token_keys("code", None, "c")))),
             IndexValues(strings=(StringRow("value-string", "x", "x"),)),
         ),
+        of_the_whole=True,
     )
 
 

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 
 from app.errors import CandourError, MalformedSearch, TooCostly, UnknownType, UnsupportedSearch
 from app.fhir.compartments import in_patient_compartment
-from app.fhir.criteria import escape, split, unescape
+from app.fhir.criteria import (
+    CompositeCriterion,
+    MissingCriterion,
+    NotCriterion,
+    escape,
+    split,
+    unescape,
+)
 from app.fhir.definitions import RESOURCE_TYPES
-from app.fhir.keys import key64
+from app.fhir.keys import below_keys, key64, present_key
 from app.fhir.parameters import parameters_of
 from app.fhir.query import (
     MOST_COUNT,
@@ -145,14 +152,76 @@ def test_metadata_can_be_asked_of_every_type(name: str) -> None:
 
 
 def test_every_parameter_of_the_supported_types_is_answered() -> None:
-    values = {"token": "a|b", "reference": "Patient/1", "date": "2020", "string": "x", "uri": "urn:x"}
+    values = {
+        "token": "a|b",
+        "reference": "Patient/1",
+        "date": "2020",
+        "string": "x",
+        "uri": "urn:x",
+        "number": "ge5",
+        "quantity": "5|urn:x|y",
+    }
     for resource_type in RESOURCE_TYPES:
         for one in parameters_of(resource_type).values():
             if is_supported(one):
-                assert len(asked(resource_type, (one.code, values[one.type])).criteria) == 1, one.code
+                kinds = [part.type for part in one.components] or [one.type]
+                value = "$".join(values[kind] for kind in kinds)
+                assert len(asked(resource_type, (one.code, value)).criteria) == 1, one.code
             else:
                 with pytest.raises(UnsupportedSearch, match=one.code):
                     asked(resource_type, (one.code, "1"))
+
+
+def test_what_is_missing_is_told_by_a_key_of_its_own() -> None:
+    found = criterion("Patient", "birthdate:missing", "true")
+    assert found == MissingCriterion("birthdate", True, present_key("birthdate"))
+
+
+def test_not_is_the_negation_of_the_token() -> None:
+    assert criterion("Observation", "code:not", "s|c") == NotCriterion(
+        TokenCriterion("code", (("s", "c"),), (key64("code", "s|c", "s", "c"),))
+    )
+
+
+def test_text_is_a_string_of_what_people_read() -> None:
+    assert criterion("Observation", "code:text", "Häm") == StringCriterion(
+        "code:text", "", ("ham",), ("ham",)
+    )
+
+
+def test_an_identifier_of_a_type_needs_all_three() -> None:
+    found = criterion("Patient", "identifier:of-type", "http://t|MR|446053")
+    assert isinstance(found, TokenCriterion)
+    assert found.keys == (key64("identifier", "of-type", "http://t", "MR", "446053"),)
+
+
+def test_a_uri_is_below_and_above_others_by_whole_segments() -> None:
+    below = criterion("ValueSet", "url:below", "http://x/fhir/")
+    assert isinstance(below, UriCriterion)
+    assert set(below.keys) <= set(below_keys("url", "http://x/fhir/ValueSet/1"))
+    assert not set(below.keys) & set(below_keys("url", "http://x/fhirs/1"))
+    above = criterion("ValueSet", "url:above", "http://x/fhir/ValueSet/1")
+    assert isinstance(above, UriCriterion)
+    assert (
+        key64("url", "u", "http://x/fhir") in above.keys and key64("url", "u", "http://x/f") not in above.keys
+    )
+
+
+def test_a_composite_asks_the_whole_where_nothing_repeats_and_elements_where_it_does() -> None:
+    whole = criterion("Observation", "code-value-quantity", "l|a$gt5")
+    assert isinstance(whole, CompositeCriterion)
+    [(code, quantity)] = whole.in_whole
+    assert (code, quantity) == (
+        criterion("Observation", "code", "l|a"),
+        criterion("Observation", "value-quantity", "gt5"),
+    )
+    assert whole.in_elements == ()
+    element = criterion("Observation", "component-code-value-quantity", "l|a$gt5")
+    assert isinstance(element, CompositeCriterion)
+    assert element.in_whole == () and len(element.in_elements) == 1
+    either = criterion("Observation", "combo-code-value-quantity", "l|a$gt5,l|b$lt3")
+    assert isinstance(either, CompositeCriterion)
+    assert len(either.in_whole) == len(either.in_elements) == 2
 
 
 # Control parameters and links.
@@ -299,17 +368,10 @@ def test_a_criterion_is_widened_to_the_persons_other_patients() -> None:
         ("Patient", "name:unknown"),
         ("Patient", "name:"),
         ("Patient", "phonetic"),
-        ("Patient", "name:missing"),
-        ("Observation", "code:not"),
         ("Observation", "code:in"),
-        ("Observation", "code:text"),
-        ("Observation", "value-quantity"),
-        ("Observation", "code-value-quantity"),
         ("Observation", "subject.name"),
         ("Observation", "subject:Patient.birthdate"),
         ("Patient", "_has:Observation:patient:code"),
-        ("Patient", "identifier:of-type"),
-        ("ValueSet", "url:below"),
         ("Location", "near"),
         ("Patient", "_text"),
         ("Patient", "_filter"),
@@ -363,6 +425,17 @@ def test_a_value_that_is_empty_does_not_count_and_is_named() -> None:
         ("Patient", "_id", "a\\"),
         ("Patient", "name", "a\x00b"),
         ("Observation", "code", "a\x1fb"),
+        ("Patient", "name:missing", "1"),
+        ("Patient", "name:missing", "true,false"),
+        ("Patient", "identifier:of-type", "http://x|MR"),
+        ("Observation", "value-quantity", "5.4|mg"),
+        ("Observation", "value-quantity", "much"),
+        ("RiskAssessment", "probability", "0.1|x|y"),
+        ("Observation", "code-value-quantity", "a|b"),
+        ("Observation", "code-value-quantity", "a|b$"),
+        ("Observation", "code-value-quantity", "a|b$5$6"),
+        ("Observation", "code-value-quantity", "a|b$much"),
+        ("Observation", "code-value-quantity:missing", "true"),
         ("Patient", "name", "\ud800"),
     ],
 )
