@@ -24,7 +24,6 @@ _XML = "http://www.w3.org/XML/1998/namespace"
 _BEGINS_WITH_ELEMENT = re.compile(r"<[^!?]")
 _PREFIX = re.compile(r"<([^\s<>/:!?]+):")
 _NAMED = re.compile("&([A-Za-z][A-Za-z0-9]*;)")
-_PREDEFINED = frozenset({"amp;", "apos;", "gt;", "lt;", "quot;"})
 _WITHOUT_CONTENT = frozenset({"area", "br", "col", "hr", "img"})
 
 
@@ -45,7 +44,7 @@ def div_in_xml(markup: str) -> str:
 
 
 def _character(named: re.Match[str]) -> str:
-    return named[0] if named[1] in _PREDEFINED else html.escape(html5.get(named[1], named[0]))
+    return html.escape(html5.get(named[1], named[0]))
 
 
 def div_in_json(markup: str, declared: Mapping[str, Sequence[str]]) -> str:

@@ -38,12 +38,14 @@ def from_xml(data: bytes | str) -> str:
 
 def _utf_8(data: bytes | str) -> bytes:
     try:
-        if isinstance(data, str):
-            return data.encode("utf-8")
-        data.decode("utf-8")
+        document = data.encode("utf-8") if isinstance(data, str) else data
+        document.decode("utf-8")
     except UnicodeError as error:
         raise MalformedBody("The body is not well-formed XML: it is not UTF-8.") from error
-    return data
+    # Expat would take it for UTF-16, whatever encoding it is told, and no XML has U+0000.
+    if b"\0" in document:
+        raise MalformedBody("The body is not well-formed XML: it is not UTF-8, or has U+0000.")
+    return document
 
 
 class _Open:

@@ -41,13 +41,8 @@ def to_xml(text: str, *, pretty: bool = False) -> str:
     return _DECLARATION + ("\n" + "\n".join(_lines(written)) + "\n" if pretty else "".join(written))
 
 
-class _Literal(str):
-    """A number, as it was written."""
-
-    __slots__ = ()
-
-
-_LITERALLY = json.JSONDecoder(parse_float=_Literal, parse_int=_Literal)
+# A number is the characters that it was written with, as it will be in XML.
+_LITERALLY = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
 class _UnwritableError(Exception):
@@ -281,9 +276,8 @@ def _extended(name: str) -> WriteItem:
 def _value(value: Any) -> str:
     """A primitive's value as it stands between double quotes."""
     if value.__class__ is str:
+        # Most have nothing to escape, and search is faster than sub.
         return _NEEDS_ESCAPE.sub(_escape, value) if _NEEDS_ESCAPE.search(value) else value
-    if value.__class__ is _Literal:
-        return value
     if value is True or value is False:
         return "true" if value else "false"
     raise _UnwritableError("here has to be a string, a number or a boolean.")
