@@ -67,7 +67,7 @@ class BadRequest(CandourError):
 
 
 class MalformedBody(BadRequest):
-    code, text = "structure", "The body is not well-formed JSON."
+    code, text = "structure", "The body is neither well-formed JSON nor XML."
 
 
 class MalformedSearch(BadRequest):
@@ -192,12 +192,12 @@ class MethodNotAllowed(CandourError):
 
 class NotAcceptable(CandourError):
     status, code = HTTPStatus.NOT_ACCEPTABLE, "not-supported"
-    text = "Only application/fhir+json (or application/json) can be answered."
+    text = "Only FHIR R4 as application/fhir+json or application/fhir+xml can be answered."
 
 
 class UnsupportedMediaType(CandourError):
     status, code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-supported"
-    text = "Send application/fhir+json (or application/json), in UTF-8."
+    text = "Send FHIR R4 as application/fhir+json or application/fhir+xml, in UTF-8."
 
 
 class TooLarge(CandourError):

@@ -87,7 +87,7 @@ class Exchange:
 
     @accounted
     async def create_if_none_exist(
-        self, asked: Asked, resource_type: str, body: bytes, criteria: str
+        self, asked: Asked, resource_type: str, body: bytes | str, criteria: str
     ) -> Release:
         """POST with If-None-Exist: creates unless one matches, and never twice (R4 http, 3.1.0.8.1)."""
         self._submission.may(asked.caller, resource_type, "c")

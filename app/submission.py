@@ -117,7 +117,7 @@ class Submission:
         self._creations = Together(self._create_together, at_once=2, most=64)
 
     @accounted
-    async def create(self, asked: Asked, resource_type: str, body: bytes) -> Release:
+    async def create(self, asked: Asked, resource_type: str, body: bytes | str) -> Release:
         """POST: an id of the server's choosing."""
         self.may(asked.caller, resource_type, "c")
         draft = self.draft(asked, resource_type, str(uuid4()), body)
@@ -181,7 +181,7 @@ class Submission:
         asked: Asked,
         resource_type: str,
         id: str,
-        body: bytes,
+        body: bytes | str,
         *,
         if_match: str | None = None,
         if_none_match: str | None = None,

@@ -3,20 +3,20 @@
 import os
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 from starlette.requests import Request as HttpRequest
 
+from app.api.representation import is_xml_body
 from app.api.turnstile import Turnstile
 from app.asked import Asked
 from app.audit.entry import Interaction
-from app.errors import BadRequest, NotAcceptable, NotAuthenticated, TooLarge, UnsupportedMediaType
+from app.errors import BadRequest, NotAuthenticated, TooLarge, UnsupportedMediaType
+from app.fhir.xml import from_xml
 from app.ports import Clock, TokenVerifier
 from app.vocabulary import Caller, Request
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}\Z")
-_JSON = ("application/fhir+json", "application/json", "application/*", "*/*", "json")
 
 
 class Door:
@@ -59,12 +59,6 @@ class Door:
         return self._verifier.verify(token.strip())
 
 
-def must_be_acceptable(http: HttpRequest) -> None:
-    """Raises NotAcceptable where the caller wants something else than JSON."""
-    wanted = http.query_params.get("_format") if b"_format" in http.scope["query_string"] else None
-    _acceptable(wanted or _text(dict(http.scope["headers"]), b"accept") or "*/*")
-
-
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     found = headers.get(name)
     return None if found is None else found.decode("latin-1")
@@ -80,21 +74,14 @@ def request_id(given: str | None) -> str:
     return given if given and _REQUEST_ID.match(given) else os.urandom(16).hex()
 
 
-@lru_cache(maxsize=256)
-def _acceptable(accept: str) -> None:
-    for part in accept.split(","):
-        media, _, parameters = part.partition(";")
-        if media.strip().lower() in _JSON and "q=0;" not in parameters + ";":
-            return
-    raise NotAcceptable
+async def resource_body(http: HttpRequest, limit: int) -> bytes | str:
+    """The body as JSON text, at most ``limit`` bytes as sent; XML is read into it.
 
-
-async def json_body(http: HttpRequest, limit: int) -> bytes:
-    """The body, at most ``limit`` bytes. Raises UnsupportedMediaType or TooLarge."""
-    media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media not in ("application/fhir+json", "application/json"):
-        raise UnsupportedMediaType
-    return await body(http, limit)
+    Raises UnsupportedMediaType, TooLarge or MalformedBody.
+    """
+    is_xml = is_xml_body(http.headers.get("content-type", ""))
+    sent = await body(http, limit)
+    return from_xml(sent) if is_xml else sent
 
 
 async def form_body(http: HttpRequest, limit: int) -> str:

@@ -7,7 +7,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.api.outcome import FHIR_JSON
+from app.api.outcome import refusal
+from app.api.representation import wanted
+from app.errors import NotAcceptable
 from app.fhir.capability import capability_statement
 from app.fhir.instants import instant
 from app.smart.discovery import smart_configuration
@@ -23,7 +25,10 @@ def routes(base_url: str, keys: KeyStore, *, started: datetime) -> list[Route]:
     configuration = smart_configuration(issuer=base_url, token_url=token_url, jwks_url=jwks_url)
 
     async def metadata(http: HttpRequest) -> Response:
-        return Response(statement, headers=_ANY_ORIGIN, media_type=FHIR_JSON)
+        try:
+            return wanted(http.scope, dict(http.scope["headers"])).response(statement, 200, _ANY_ORIGIN)
+        except NotAcceptable as error:
+            return refusal(error)
 
     async def smart(http: HttpRequest) -> Response:
         return JSONResponse(configuration, headers=_ANY_ORIGIN)

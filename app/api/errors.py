@@ -10,7 +10,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from app.api.outcome import refusal
-from app.errors import BadRequest, CandourError, MethodNotAllowed, UnknownRoute
+from app.api.representation import PLAIN_JSON, Representation, wanted
+from app.errors import BadRequest, CandourError, MethodNotAllowed, NotAcceptable, UnknownRoute
 
 log = structlog.get_logger()
 
@@ -26,8 +27,16 @@ async def _unrouted(http: HttpRequest, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "GET") if isinstance(error, HTTPException) else "GET"
-        return refusal(MethodNotAllowed([one.strip() for one in allowed.split(",")]))
-    return refusal(UnknownRoute() if status == HTTPStatus.NOT_FOUND else BadRequest())
+        return refusal(MethodNotAllowed([one.strip() for one in allowed.split(",")]), _shape(http))
+    return refusal(UnknownRoute() if status == HTTPStatus.NOT_FOUND else BadRequest(), _shape(http))
+
+
+def _shape(http: HttpRequest) -> Representation:
+    """What the caller wants, as far as that can be told."""
+    try:
+        return wanted(http.scope, dict(http.scope["headers"]))
+    except NotAcceptable:
+        return PLAIN_JSON
 
 
 async def _named(http: HttpRequest, error: Exception) -> Response:

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.api.caller import Door, form_body, json_body, must_be_acceptable
+from app.api.caller import Door, form_body, resource_body
 from app.api.errors import log_failure
-from app.api.outcome import FHIR_JSON, outcome, refusal
+from app.api.outcome import outcome, refusal
+from app.api.representation import PLAIN_JSON, Representation, wanted
 from app.asked import Asked, Release
 from app.audit.entry import Interaction, Receipt
 from app.disclosure import Disclosure
@@ -65,20 +66,21 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
     async def answer(http: HttpRequest) -> Response:
+        shape = PLAIN_JSON
         try:
             asked = use.door.asked(http, interaction)
         except NotAuthenticated as error:
             return refusal(await turned_away(use, http, interaction, error))
         try:
-            must_be_acceptable(http)
-            return rendered(asked, await handler(use, asked, http))
+            shape = wanted(http.scope, dict(http.scope["headers"]))
+            return rendered(asked, await handler(use, asked, http), shape)
         except CandourError as error:
             if type(error) is CandourError:
                 log_failure(error.__cause__ or error, http.method)
-            return refusal(await recorded(use, asked, error))
+            return refusal(await recorded(use, asked, error), shape)
         except Exception as error:  # noqa: BLE001  # the outermost: recorded and answered, whatever it was
             log_failure(error, http.method)
-            return refusal(await recorded(use, asked, CandourError()))
+            return refusal(await recorded(use, asked, CandourError()), shape)
 
     return answer
 
@@ -107,7 +109,7 @@ async def recorded(use: UseCases, asked: Asked, error: CandourError) -> CandourE
     return error
 
 
-def rendered(asked: Asked, release: Release) -> Response:
+def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
     headers = {"Cache-Control": "no-store", "X-Request-Id": asked.request.request_id}
     if release.etag is not None:
         headers["ETag"] = release.etag
@@ -116,10 +118,10 @@ def rendered(asked: Asked, release: Release) -> Response:
     if release.location is not None:
         headers["Location"] = release.location
         if not asked.prefers_representation:
-            return Response(b"", release.status, headers, FHIR_JSON)
+            return shape.response("", release.status, headers)
     if release.status in (204, 304):
         return Response(None, release.status, headers)
-    return Response(release.body, release.status, headers, FHIR_JSON)
+    return shape.response(release.body, release.status, headers)
 
 
 # One record.
@@ -147,7 +149,7 @@ async def history(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
 
 async def create(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type = _type(http)
-    body = await json_body(http, use.max_body_bytes)
+    body = await resource_body(http, use.max_body_bytes)
     criteria = http.headers.get("if-none-exist")
     if criteria is not None:
         return await use.exchange.create_if_none_exist(asked, resource_type, body, criteria)
@@ -160,7 +162,7 @@ async def update(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
         asked,
         resource_type,
         id,
-        await json_body(http, use.max_body_bytes),
+        await resource_body(http, use.max_body_bytes),
         if_match=http.headers.get("if-match"),
         if_none_match=http.headers.get("if-none-match"),
     )
@@ -229,7 +231,7 @@ async def next_page(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
 
 
 async def exchange(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
-    parsed = parse(await json_body(http, use.max_body_bytes))
+    parsed = parse(await resource_body(http, use.max_body_bytes))
     if parsed.value.get("resourceType") != "Bundle":
         raise BadRequest("Only a Bundle of type transaction or batch is accepted here.", expression="Bundle")
     kind = parsed.value.get("type")

@@ -6,9 +6,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from app.api.representation import PLAIN_JSON, Representation
 from app.errors import CandourError, Issue
-
-FHIR_JSON = "application/fhir+json; charset=utf-8"
 
 
 def outcome(issues: Sequence[Issue]) -> str:
@@ -20,9 +19,9 @@ def outcome(issues: Sequence[Issue]) -> str:
     )
 
 
-def refusal(error: CandourError) -> Response:
+def refusal(error: CandourError, shape: Representation = PLAIN_JSON) -> Response:
     headers = {"Cache-Control": "no-store", **error.headers}
-    return Response(outcome(error.issues), error.status.value, headers, FHIR_JSON)
+    return shape.response(outcome(error.issues), error.status.value, headers)
 
 
 def _issue(issue: Issue) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def capability_statement(base_url: str, token_url: str, *, date: str, version: s
                 "url": base_url,
             },
             "fhirVersion": "4.0.1",
-            "format": ["application/fhir+json", "json"],
+            "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
             "rest": [_rest(token_url)],
         },
         ensure_ascii=False,

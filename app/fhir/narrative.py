@@ -29,7 +29,11 @@ def narrative_fault(markup: str) -> str | None:
     reader = _Reader()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = reader.element
+    parser.EndElementHandler = reader.end
     parser.StartDoctypeDeclHandler = reader.doctype
+    parser.CommentHandler = reader.comment
+    parser.StartCdataSectionHandler = reader.section
+    parser.ProcessingInstructionHandler = reader.instruction
     try:
         parser.Parse(markup, True)
     except _RefusedError as refused:
@@ -39,11 +43,19 @@ def narrative_fault(markup: str) -> str | None:
     return None
 
 
+DEEPEST = 512
+"""Elements inside one another, the ``div`` counted."""
+
+
 class _Reader:
     def __init__(self) -> None:
         self.is_inside = False
+        self.depth = 0
 
     def element(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise _RefusedError(f"elements are nested more than {DEEPEST} deep")
         namespace, _, local = name.rpartition(" ")
         if namespace not in ("", XHTML):
             raise _RefusedError("an element is not in the XHTML namespace")
@@ -55,8 +67,23 @@ class _Reader:
         for attribute, value in attributes.items():
             _refuse_active(attribute.lower(), value)
 
+    def end(self, name: str) -> None:
+        self.depth -= 1
+
     def doctype(self, *_: Any) -> None:
         raise _RefusedError("a document type declaration is not allowed")
+
+    # What XML and a browser's HTML end at different places: what follows would be text here and an element there.
+
+    def comment(self, text: str) -> None:
+        if text.startswith((">", "->")):
+            raise _RefusedError("a comment that a browser would end sooner is not allowed")
+
+    def section(self) -> None:
+        raise _RefusedError("a CDATA section is not allowed")
+
+    def instruction(self, *_: Any) -> None:
+        raise _RefusedError("a processing instruction is not allowed")
 
 
 def _refuse_active(attribute: str, value: str) -> None:

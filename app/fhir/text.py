@@ -400,3 +400,27 @@ def _candidates(text: str, mapping: Mapping[str, str], beginnings: re.Pattern[st
         for match in beginnings.finditer(text)
         if match[0] in mapping or "'" in match[0] or "&" in match[0]
     ]
+
+
+# For people.
+
+_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+')
+
+
+def pretty(text: str) -> str:
+    """JSON ``text`` with white space for people: every string and number stays as it is written."""
+    written: list[str] = []
+    depth, opened = 0, False
+    for piece in _PIECES.findall(text):
+        if piece in "}]":
+            depth -= 1
+            written.append(piece if opened else f"\n{'  ' * depth}{piece}")
+        elif piece == ",":
+            written.append(f",\n{'  ' * depth}")
+        elif piece == ":":
+            written.append(": ")
+        else:
+            written.append(f"\n{'  ' * depth}{piece}" if opened else piece)
+        if opened := piece in "{[":
+            depth += 1
+    return "".join(written)

@@ -93,7 +93,8 @@ async def test_thirty_two_conditional_creates_make_one_resource(world: World, rx
         ("[]", "application/fhir+json", 400),
         ('{"resourceType":"Observation","status":"final","status":"final"}', "application/fhir+json", 400),
         ('{"resourceType":"Patient"}', "application/fhir+json", 422),
-        ("<Observation/>", "application/fhir+xml", 415),
+        ("<Observation/>", "application/fhir+xml", 400),
+        ("<Observation/>", "text/turtle", 415),
         ("{}", "text/plain", 415),
     ],
 )

@@ -39,3 +39,25 @@ def test_a_narrative_that_formats_is_accepted(markup: str) -> None:
 )
 def test_a_narrative_that_could_do_more_is_refused(markup: str, told: str) -> None:
     assert told in (narrative_fault(markup) or "")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<!--><img src="x" onerror="alert(1)">-->',
+        '<!---><img src="x" onerror="alert(1)">-->',
+        '<![CDATA[><img src="x" onerror="alert(1)">]]>',
+        '<?x ><img src="x" onerror="alert(1)">?>',
+    ],
+)
+def test_what_a_browser_ends_sooner_than_xml_does_is_refused(inside: str) -> None:
+    assert narrative_fault(f'<div xmlns="http://www.w3.org/1999/xhtml">{inside}</div>') is not None
+
+
+def test_a_harmless_comment_is_let_through() -> None:
+    assert narrative_fault('<div xmlns="http://www.w3.org/1999/xhtml"><!-- a note --><p>x</p></div>') is None
+
+
+def test_a_narrative_is_only_so_deep() -> None:
+    assert narrative_fault("<div>" + "<b>" * 500 + "</b>" * 500 + "</div>") is None
+    assert narrative_fault("<div>" + "<b>" * 600 + "</b>" * 600 + "</div>") is not None
