@@ -170,6 +170,12 @@ def add_client(
     node: Annotated[
         bool, typer.Option("--node", help="Another Candour node, which passes on its callers' questions.")
     ] = False,
+    speaks_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a node: ODS code of another organisation that asks through it; repeat for more."
+        ),
+    ] = None,
     emergency: Annotated[
         bool, typer.Option("--emergency", help="May ask for emergency access (ETREAT, BTG).")
     ] = False,
@@ -188,6 +194,7 @@ def add_client(
             tuple(purpose or [PurposeOfUse.TREAT]),
             organisation_name,
             emergency=emergency,
+            speaks_for=tuple(ods_code(code) for code in speaks_for or ()),
         )
         await ClientRegister(database).add(new)
 

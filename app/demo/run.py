@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -161,7 +161,8 @@ def _introduced(a: Node, b: Node) -> None:
     async def at_b(database: Database) -> None:
         clients = ClientRegister(database)
         await clients.add(_client(f"{ASHDALE.lower()}-system", ASHDALE, {"keys": []}))
-        await clients.add(_client(a.settings.node_name, LARKMERE, keys_of_a, kind="node"))
+        node_a = _client(a.settings.node_name, LARKMERE, keys_of_a, kind="node")
+        await clients.add(replace(node_a, speaks_for=a.custodians[1:]))
 
     for node, introduce in ((a, at_a), (b, at_b)):
         with opened(node.settings) as database:

@@ -38,6 +38,7 @@ client = sa.Table(
     sa.Column("purposes", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("roles", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("emergency", sa.Boolean, nullable=False),
+    sa.Column("speaks_for", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
 )
@@ -67,6 +68,8 @@ class Client:
     """Role codes that it may attest of its users; empty: any."""
     emergency: bool = False
     """May use the purposes ETREAT and BTG."""
+    speaks_for: tuple[OdsCode, ...] = ()
+    """Of a node: the organisations whose questions it may pass on, beside its own."""
     active: bool = field(default=True, compare=False)
 
     def key(self, kid: str) -> VerifyingKey | None:
@@ -98,7 +101,7 @@ async def client_is_active(connection: asyncpg.Connection, client_id: str) -> bo
     return bool(await connection.fetchval(_ACTIVE.sql, *_ACTIVE.args({"client_id": client_id})))
 
 
-_WRITTEN = ("name", "organisation_name", "jwks", "scopes", "purposes", "roles", "emergency")
+_WRITTEN = ("name", "organisation_name", "jwks", "scopes", "purposes", "roles", "emergency", "speaks_for")
 
 
 def _bind(name: str) -> sa.BindParameter[Any]:
@@ -231,6 +234,8 @@ def _checked(new: Client) -> Client:
             )
     if not new.emergency and any(purpose.is_emergency for purpose in new.purposes):
         raise BusinessRule("The purposes ETREAT and BTG need the emergency privilege.")
+    if new.speaks_for and new.kind != "node":
+        raise BusinessRule("Only a node speaks for other organisations than its own.")
     return replace(new, jwks={"keys": _checked_keys(new.jwks.get("keys"))})
 
 
@@ -271,6 +276,7 @@ def _row(new: Client) -> dict[str, object]:
         "purposes": [purpose.value for purpose in new.purposes],
         "roles": list(new.roles),
         "emergency": new.emergency,
+        "speaks_for": list(new.speaks_for),
     }
 
 
@@ -286,5 +292,6 @@ def _client(row: asyncpg.Record) -> Client:
         purposes=tuple(PurposeOfUse(purpose) for purpose in row["purposes"]),
         roles=tuple(row["roles"]),
         emergency=row["emergency"],
+        speaks_for=tuple(ods_code(code) for code in row["speaks_for"]),
         active=row["active"],
     )

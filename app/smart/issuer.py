@@ -237,6 +237,11 @@ def _passed_on(client: Client, caller: Caller, attestation: Attestation) -> Call
         return caller
     if client.kind != "node":
         raise OAuthError("unauthorized_client", "Only a node may pass on the question of another.")
+    if original.organisation not in (client.organisation, *client.speaks_for):
+        raise OAuthError(
+            "unauthorized_client",
+            f"The node is not registered here to speak for {original.organisation}.",
+        )
     return replace(
         caller,
         subject=original.subject,

@@ -110,6 +110,7 @@ def _introduce(country: Country) -> None:
         tuple(PurposeOfUse),
         "",
         emergency=True,
+        speaks_for=(OdsCode("RX2"),),
     )
 
     async def at_a(database: Database) -> None:

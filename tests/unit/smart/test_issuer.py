@@ -39,6 +39,7 @@ NODE_B = replace(
     organisation=ods_code("RX2"),
     purposes=(PurposeOfUse.TREAT, PurposeOfUse.ETREAT),
     emergency=True,
+    speaks_for=(ods_code("RX9"),),
 )
 EMERGENCY = {
     "emergency_reason_code": "UNC",
@@ -513,6 +514,12 @@ async def test_this_nodes_own_assertion_is_accepted_by_another_node(desk: Desk, 
     assert (caller.organisation, caller.via) == ("RX9", "node-b")
     again = assertion_for(keystore, "node-b", TOKEN_URL, passing_on(ORIGINAL), now=NOW)
     assert (await desk.ask(form={"client_assertion": again})).expires_in == 300
+
+
+async def test_a_node_speaks_for_its_own_organisation_and_those_it_is_registered_for(desk: Desk) -> None:
+    assert (await desk.passed_on({**WHOSE, "organisation": "RX2"})).organisation == "RX2"
+    with pytest.raises(OAuthError, match="speak for RX1"):
+        await desk.passed_on({**WHOSE, "organisation": "RX1"})
 
 
 async def test_only_a_node_may_pass_on_a_question(desk: Desk) -> None:
