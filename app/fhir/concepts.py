@@ -15,15 +15,16 @@ Value = str | bool | int | Decimal | Mapping[str, object]
 """Of a property: text for code, string and dateTime; an object for a Coding."""
 
 _CONCEPT_PROPERTIES: Final = "http://hl7.org/fhir/concept-properties#"
-_VALUES: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "code": str,
-    "string": str,
-    "dateTime": str,
-    "boolean": bool,
-    "integer": int,
-    "decimal": (int, Decimal),
-    "Coding": dict,
+_VALUES: Final[Mapping[str, tuple[str, type | tuple[type, ...]]]] = {
+    "Code": ("code", str),
+    "String": ("string", str),
+    "DateTime": ("dateTime", str),
+    "Boolean": ("boolean", bool),
+    "Integer": ("integer", int),
+    "Decimal": ("decimal", (int, Decimal)),
+    "Coding": ("Coding", dict),
 }
+"""As JSON writes a type → R4's name of it, and what a value of it is."""
 _ABSTRACT: Final = ("notSelectable", "abstract")
 # R4's "deprecated does not mean inactive" (ValueSet.compose.inactive); v3 says retired where it means it.
 _INACTIVE_STATUS: Final = ("retired", "inactive")
@@ -278,15 +279,13 @@ def concept(
 
 
 def _property(node: Node) -> Property:
-    kind, value = node.choice("value")
-    if not _fits(kind, value):
+    written, value = node.choice("value")
+    kind, form = _VALUES.get(written, ("", ()))
+    # In Python a bool is an int too.
+    fits = isinstance(value, form) and isinstance(value, bool) == (kind == "boolean")
+    if not fits:
         raise node.refused("value", "a value of its type is needed here")
     return Property(node.needed("code"), kind, value)
-
-
-def _fits(kind: str, value: object) -> bool:
-    # In Python a bool is an int too.
-    return isinstance(value, bool) == (kind == "boolean") and isinstance(value, _VALUES.get(kind, ()))
 
 
 def read_designations(node: Node) -> tuple[Designation, ...]:

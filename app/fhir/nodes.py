@@ -63,12 +63,11 @@ class Node:
         return tuple(Node(one, f"{self.path}.{name}[{place}]") for place, one in enumerate(found))
 
     def choice(self, name: str) -> tuple[str, Any]:
-        """The type and the value of ``name[x]``: ``("code", "retired")``."""
+        """The type, as JSON writes it, and the value of ``name[x]``: ``("Code", "retired")``."""
         found = [key for key in self.value if key.startswith(name)]
         if len(found) != 1 or found[0] == name:
             raise self.refused(name, "one value of a type that R4 names is needed here")
-        kind = found[0].removeprefix(name)
-        return kind[0].lower() + kind[1:], self.value[found[0]]
+        return found[0].removeprefix(name), self.value[found[0]]
 
     def _list(self, name: str) -> list[Any]:
         found = self.value.get(name, [])
