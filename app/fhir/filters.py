@@ -67,7 +67,10 @@ def _by_hierarchy(one: Filter, system: CodeSystem) -> Test:
 
 
 def _check_known(one: Filter, system: CodeSystem) -> None:
-    if one.property not in (*_ITSELF, "display", "parent", "child") and one.property not in system.properties:
+    if (
+        one.property not in (*_ITSELF, "display", "parent", "child", "inactive")
+        and one.property not in system.properties
+    ):
         raise NotEnumerable(
             f"{shown(system.url)} has no property {shown(one.property)} that a filter could look at."
         )
@@ -83,6 +86,9 @@ def _values(one: Filter, system: CodeSystem, concept: Concept) -> set[str]:
             return set(concept.parents)
         case "child":
             return set(system.children.get(concept.code, ()))
+        case "inactive":
+            # R4's concept-properties give it a default: false.
+            return {"true" if concept.is_inactive else "false"}
     found = (named.value for named in concept.properties if named.code == one.property)
     return {_text(value) for value in found}
 

@@ -8,8 +8,7 @@ is refused with a sentence, never answered in part.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from app.errors import NotEnumerable
 from app.fhir import packaged
@@ -19,6 +18,9 @@ from app.fhir.membership import Contained, Decision, Enumeration, Key, Undecided
 from app.fhir.nodes import shown
 from app.fhir.packaged import Kind
 from app.fhir.valuesets import Part, ValueSet, read_value_set
+
+_MOST_KEPT: Final = 256
+"""Value sets whose members are kept at hand."""
 
 Subsumption = Literal["equivalent", "subsumes", "subsumed-by", "not-subsumed"]
 
@@ -87,31 +89,38 @@ class Terminology:
                     version = resource.get("version")
                     versions = self._given.setdefault((kind, url), {})
                     versions[version if isinstance(version, str) else None] = resource
-        self._given_system = lru_cache(maxsize=None)(self._read_system)
-        self._given_set = lru_cache(maxsize=None)(self._read_value_set)
-        self._members = lru_cache(maxsize=256)(self._all_members)
+        # Plain dictionaries: what refers to itself would wait for the garbage collector.
+        self._systems: dict[tuple[str, str | None], CodeSystem] = {}
+        self._value_sets: dict[tuple[str, str | None], ValueSet] = {}
+        self._members: dict[str, frozenset[Key]] = {}
 
     # Definitions
 
     def code_system(self, canonical: str) -> CodeSystem | None:
         """By URL or URL|version, compared as they are written; None when it is not known in that version."""
         url, version = self._chosen("CodeSystem", canonical)
-        if version in self._given.get(("CodeSystem", url), ()):
-            return self._given_system(url, version)
-        return packaged.packaged_code_system(url)
+        given = self._given.get(("CodeSystem", url), {}).get(version)
+        if given is None:
+            return packaged.packaged_code_system(url)
+        if (url, version) not in self._systems:
+            self._systems[url, version] = read_code_system(given)
+        return self._systems[url, version]
 
     def value_set(self, canonical: str) -> ValueSet | None:
         """Otherwise as ``code_system``; also the value set of all codes that a code system names as its own."""
         url, version = self._chosen("ValueSet", canonical)
-        if version in self._given.get(("ValueSet", url), ()):
-            return self._given_set(url, version)
-        return packaged.packaged_value_set(url) if url else self._whole_system(canonical)
+        given = self._given.get(("ValueSet", url), {}).get(version)
+        if given is None:
+            return packaged.packaged_value_set(url) if url else self._whole_system(canonical)
+        if (url, version) not in self._value_sets:
+            self._value_sets[url, version] = read_value_set(given)
+        return self._value_sets[url, version]
 
     def _chosen(self, kind: Kind, canonical: str) -> tuple[str, str | None]:
         """URL and version of what is known as ``canonical``; an empty URL when nothing is."""
         if known := self._versions(kind, canonical):
             # First: some of v2's tables have a bar in their URLs.
-            return canonical, max(known, key=_age)
+            return canonical, max(known, key=lambda version: (_age(version), version or ""))
         url, _, version = canonical.partition("|")
         return (url, version) if version in self._versions(kind, url) else ("", None)
 
@@ -119,12 +128,6 @@ class Terminology:
         published = packaged.index().get((kind, url))
         given = frozenset(self._given.get((kind, url), ()))
         return given if published is None else given | {published.version}
-
-    def _read_system(self, url: str, version: str | None) -> CodeSystem:
-        return read_code_system(self._given["CodeSystem", url][version])
-
-    def _read_value_set(self, url: str, version: str | None) -> ValueSet:
-        return read_value_set(self._given["ValueSet", url][version])
 
     def _whole_system(self, canonical: str) -> ValueSet | None:
         url, _, version = canonical.partition("|")
@@ -177,9 +180,8 @@ class Terminology:
 
         Raises NotEnumerable, also when a code system is known in part only, TooCostly and InvalidDefinition.
         """
-        return self._members(canonical)
-
-    def _all_members(self, canonical: str) -> frozenset[Key] | None:
+        if canonical in self._members:
+            return self._members[canonical]
         value_set = self.value_set(canonical)
         if value_set is None:
             return None
@@ -187,6 +189,9 @@ class Terminology:
         found = frozenset(enumeration.of(value_set))
         if not enumeration.is_closed:
             raise NotEnumerable(f"Only a part of the codes of {shown(canonical)} is known here.")
+        if len(self._members) >= _MOST_KEPT:
+            self._members.clear()
+        self._members[canonical] = found
         return found
 
     def validate_code(
@@ -220,6 +225,8 @@ class Terminology:
         def checked(coding: Coding) -> Validation | Undecided:
             if coding.system != system.url:
                 return Validation(False, f"The system is not {shown(system.url)}.")
+            if coding.version and coding.version != system.version:
+                return Undecided(f"Version {shown(coding.version)} of {shown(system.url)} is not known here.")
             concept = system.concept(coding.code)
             if not system.is_present or (concept is None and not system.is_complete):
                 return Undecided(f"Not all codes of {shown(system.url)} are known here.")

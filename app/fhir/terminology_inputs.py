@@ -141,8 +141,10 @@ def _kind(name: str, kinds: Mapping[str, Kind]) -> Kind:
 
 def _from_text(name: str, value: str, kind: Kind) -> Any:
     match kind:
-        case "text":
+        case "text" if _is_text(value):
             return value
+        case "text":
+            raise InvalidInput(name, "it holds a character that is no text.")
         case "boolean" if value in ("true", "false"):
             return value == "true"
         case "boolean":
@@ -176,12 +178,17 @@ _AS_WORDS: Final[Mapping[Kind, str]] = {
 }
 
 
+def _is_text(value: str) -> bool:
+    """Whether a string of FHIR may hold all its characters, and UTF-8 too."""
+    return not any((ord(one) < 32 and one not in "\t\n\r") or 0xD800 <= ord(one) <= 0xDFFF for one in value)
+
+
 def _is_resource(kind: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, dict) and value.get("resourceType") == kind
 
 
 _IS: Final[Mapping[Kind, Callable[[Any], bool]]] = {
-    "text": lambda value: isinstance(value, str) and value != "",
+    "text": lambda value: isinstance(value, str) and value != "" and _is_text(value),
     "boolean": lambda value: isinstance(value, bool),
     "whole": lambda value: type(value) is int and 0 <= value < 1_000_000_000,
     "Coding": lambda value: isinstance(value, dict),

@@ -308,7 +308,7 @@ def validate_in_system(
         if url is not None
         else read_code_system(sent or code_system or {})
     )
-    codings = _codings(inputs, system=found.url, version=None)
+    codings = _codings(inputs, system=found.url, version=inputs.text("version"))
     abstract, language = inputs.flag("abstract"), inputs.text("displayLanguage")
     return _validation(
         terminology.validate_in_system(found, codings, allow_abstract=abstract, language=language)

@@ -267,6 +267,7 @@ def test_a_whole_code_system_is_listed_in_its_order() -> None:
         (("rings", "exists", "true"), "saturn"),
         (("moons", "=", "1"), "earth"),
         (("inactive", "=", "true"), "vulcan"),
+        (("inactive", "=", "false"), "planet earth saturn dwarf pluto"),
         (("notSelectable", "exists", "false"), "earth saturn vulcan dwarf pluto"),
     ],
 )
@@ -345,6 +346,22 @@ def test_a_text_filter_looks_for_the_beginnings_of_words() -> None:
 def test_systems_can_be_left_out() -> None:
     resource = value_set(listed(SNOMED, "1"), listed(BODIES, "earth"))
     assert codes(resource, without_systems=[SNOMED]) == ["earth"]
+
+
+def test_a_value_set_names_what_has_to_be_at_hand_for_it() -> None:
+    resource = value_set(
+        {"system": BODIES, "version": "1.0"},
+        {"valueSet": [NAMES[1]]},
+        exclude=[listed(SNOMED, "1"), {"valueSet": [NAMES[2], NAMES[1]]}],
+    )
+    assert read_value_set(resource).references() == {f"{BODIES}|1.0", SNOMED, NAMES[1], NAMES[2]}
+
+
+def test_a_resource_is_read_once() -> None:
+    terminology = Terminology([bodies(), value_set({"system": BODIES})])
+    assert terminology.code_system(BODIES) is terminology.code_system(f"{BODIES}|1.0")
+    assert terminology.value_set("https://example.org/vs") is terminology.value_set("https://example.org/vs")
+    assert terminology.members("https://example.org/vs") is terminology.members("https://example.org/vs")
 
 
 # What cannot be told

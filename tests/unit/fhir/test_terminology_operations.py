@@ -341,6 +341,9 @@ def test_more_codes_than_fit_into_one_answer_are_given_in_pages() -> None:
         ("valueSet", "{}"),
         ("exclude-system", f"{WAYS}|2"),
         ("filter", "a" * 201),
+        ("filter", "a\x00"),
+        ("filter", "\ud800"),
+        ("displayLanguage", "de\x1b"),
     ],
 )
 def test_a_value_of_another_form_is_refused_with_the_parameters_name(name: str, value: str) -> None:
@@ -382,6 +385,7 @@ def test_a_parameter_that_stands_once_is_refused_twice() -> None:
         {"name": "count", "valueInteger": 1, "valueString": "1"},
         {"name": "filter", "valueString": 5},
         {"name": "filter", "valueString": ""},
+        {"name": "filter", "valueString": "a\x01"},
         {"name": "activeOnly", "valueBoolean": "true"},
         {"name": "valueSet", "resource": {"resourceType": "Patient"}},
         {"name": "valueSet", "valueString": "x"},
@@ -500,6 +504,14 @@ def test_a_code_of_the_code_system_is_valid() -> None:
 def test_a_coding_of_another_system_is_not_valid() -> None:
     answer = said(validate_in_system(HERE, parameters(url=WAYS, coding={"system": GENDER, "code": "river"})))
     assert answer == {"result": False, "message": f"The system is not {WAYS}."}
+
+
+def test_a_version_that_is_not_the_code_systems_is_no_ground_for_an_answer() -> None:
+    coding = {"system": WAYS, "version": "1", "code": "river"}
+    with pytest.raises(NotEnumerable, match="Version 1"):
+        validate_in_system(HERE, parameters(url=WAYS, coding=coding))
+    with pytest.raises(NotEnumerable, match="Version 1"):
+        validate_in_system(HERE, [("version", "1"), ("code", "river")], code_system=ways())
 
 
 def test_a_code_system_has_to_be_named_and_known() -> None:
