@@ -295,6 +295,8 @@ def test_value_sets_of_one_part_are_intersected_and_those_of_several_joined() ->
     terminology = Terminology([bodies(), planets, dwarfs])
     names = [planets["url"], dwarfs["url"]]
     assert codes(value_set({"valueSet": names}), terminology) == ["pluto"]
+    both = filtered(("concept", "is-a", "dwarf")) | {"valueSet": names}
+    assert codes(value_set(both), terminology) == ["pluto"]
     assert codes(value_set(*({"valueSet": [name]} for name in names)), terminology) == [
         "planet", "earth", "saturn", "vulcan", "pluto", "dwarf",
     ]  # fmt: skip
@@ -332,6 +334,14 @@ def test_a_value_set_says_what_its_codes_are_called() -> None:
     )
     shown = WITH_BODIES.expand(read_value_set(resource), language="de")
     assert [one.display for one in shown.contains] == ["Terra", "Pluto der Zwerg"]
+
+
+def test_of_a_code_that_is_included_twice_the_first_word_counts() -> None:
+    twice = value_set(
+        {"system": BODIES, "concept": [{"code": "earth", "display": "Terra"}]}, {"system": BODIES}
+    )
+    expansion = WITH_BODIES.expand(read_value_set(twice))
+    assert (expansion.total, expansion.contains[0].display) == (6, "Terra")
 
 
 def test_a_text_filter_looks_for_the_beginnings_of_words() -> None:
