@@ -158,9 +158,9 @@ def test_no_table_says_anything_twice_or_of_a_concept_that_is_not_there() -> Non
         if kind == "CodeSystem":
             system = ON_BOARD.code_system(url)
             assert system is not None
-            assert {
-                parent for one in system.concepts.values() for parent in one.parents
-            } <= system.concepts.keys()
+            concepts = system.concepts.values()
+            assert {parent for one in concepts for parent in one.parents} <= system.concepts.keys()
+            assert all(one.definition is None or type(one.definition) is str for one in concepts)
 
 
 def test_a_value_set_of_all_codes_is_known_by_the_name_that_the_code_system_gives_it() -> None:
