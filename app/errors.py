@@ -213,6 +213,41 @@ class TooCostly(CandourError):
     text = "Answering this would cost too much. Narrow the question."
 
 
+# Codes, and what is made of them.
+
+
+class InvalidInput(BadRequest):
+    """``name`` is the operation's parameter at fault."""
+
+    text = "A parameter of the operation cannot be used."
+
+    def __init__(self, name: str, reason: str) -> None:
+        plain = name.replace("-", "").isalnum()
+        place = f"Parameters.parameter.where(name = '{name}')" if plain else None
+        super().__init__(f"{name}: {reason}", expression=place)
+        self.name = name
+
+
+class UnsupportedInput(InvalidInput):
+    code = "not-supported"
+
+
+class UnknownCodes(NotFound):
+    text = "No such code system, value set or code is known here."
+
+
+class InvalidDefinition(CandourError):
+    status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid"
+    text = "The code system or value set contradicts the rules of FHIR R4."
+
+
+class NotEnumerable(CandourError):
+    """What is asked has an answer, but not here: its code system, or a part of it, is not known."""
+
+    status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "not-supported"
+    text = "The codes cannot be told here: not all of their code systems are known."
+
+
 # State.
 
 
