@@ -176,6 +176,16 @@ class Disclosure:
         found = await self._at.log.events(keys, limit=count + 1, before=before)
         return Release(self._audit_bundle(asked, patient_id, found, count), receipts)
 
+    @accounted
+    async def of_nobody(self, asked: Asked, resource_type: str, text: str) -> Release:
+        """An answer made of definitions alone, which holds nothing of anybody: recorded all the same."""
+        self._may(asked, resource_type, "s")
+        if not await reading.client_is_active(self._at.database, asked.caller.client_id):
+            raise NotAuthenticated
+        receipts = await self._at.audit.record([entry_for(asked, "0", _SERVED)])
+        asked.recorded = True
+        return Release(text, receipts)
+
     # Recording, for this module and for those that answer before a use case is reached.
 
     async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:

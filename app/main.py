@@ -12,8 +12,8 @@ from fastapi.telemetry import TelemetryConfig
 
 from app.api import discovery, health, interactions, token
 from app.api.caller import Door
+from app.api.endpoints import UseCases
 from app.api.errors import answer_failures
-from app.api.interactions import UseCases
 from app.api.journal import Journal
 from app.audit.event import NodeNames
 from app.audit.log import AuditLog

@@ -1,6 +1,7 @@
 """What an integrator looks at first, without a token: /metadata, smart-configuration and the keys."""
 
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 
 from starlette.requests import Request as HttpRequest
@@ -12,6 +13,7 @@ from app.api.representation import wanted
 from app.errors import NotAcceptable
 from app.fhir.capability import capability_statement
 from app.fhir.instants import instant
+from app.fhir.terminology_capability import terminology_capabilities
 from app.smart.discovery import smart_configuration
 from app.smart.keys import KeyStore
 
@@ -24,9 +26,15 @@ def routes(base_url: str, keys: KeyStore, *, started: datetime) -> list[Route]:
     statement = capability_statement(base_url, token_url, date=instant(started), version=version("candour"))
     configuration = smart_configuration(issuer=base_url, token_url=token_url, jwks_url=jwks_url)
 
+    @cache
+    def terminology() -> str:
+        return terminology_capabilities(base_url, date=instant(started), version=version("candour"))
+
     async def metadata(http: HttpRequest) -> Response:
+        # R4 http, 3.1.0.14: full and normative are the CapabilityStatement.
+        text = terminology() if http.query_params.get("mode") == "terminology" else statement
         try:
-            return wanted(http.scope, dict(http.scope["headers"])).response(statement, 200, _ANY_ORIGIN)
+            return wanted(http.scope, dict(http.scope["headers"])).response(text, 200, _ANY_ORIGIN)
         except NotAcceptable as error:
             return refusal(error)
 

@@ -3,125 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
-from urllib.parse import parse_qsl
 
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from app.api.caller import Door, form_body, resource_body
-from app.api.errors import log_failure
-from app.api.outcome import outcome, refusal
-from app.api.representation import PLAIN_JSON, Representation, wanted
+from app.api.caller import form_body, resource_body
+from app.api.endpoints import Address, Handler, UseCases, endpoint, pairs_of, recorded
+from app.api.outcome import outcome
+from app.api.terminology import OPERATIONS
 from app.asked import Asked, Release
 from app.audit.entry import Interaction, Receipt
-from app.disclosure import Disclosure
 from app.errors import (
     BadRequest,
     CandourError,
     MalformedSearch,
     MethodNotAllowed,
-    NotAuthenticated,
     NotFound,
-    TooManyTurnedAway,
     UnknownType,
 )
-from app.exchange import Exchange, Part, parts_of
+from app.exchange import Part, parts_of
 from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
-from app.fhir.instants import http_date, instant
+from app.fhir.instants import instant
 from app.fhir.query import parse_search
 from app.fhir.text import Parsed, parse
-from app.submission import Submission
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _WHOLE = re.compile(r"[0-9]{1,18}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z")
 DEFAULT_COUNT = 20
-
-
-@dataclass(frozen=True, slots=True)
-class UseCases:
-    """What the routes may call."""
-
-    door: Door
-    disclosure: Disclosure
-    submission: Submission
-    exchange: Exchange
-    max_body_bytes: int
-
-
-Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
-
-
-Answering = Callable[[HttpRequest], Awaitable[Response]]
-
-
-def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answering:
-    """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
-
-    async def answer(http: HttpRequest) -> Response:
-        shape = PLAIN_JSON
-        try:
-            asked = use.door.asked(http, interaction)
-        except NotAuthenticated as error:
-            return refusal(await turned_away(use, http, interaction, error))
-        try:
-            shape = wanted(http.scope, dict(http.scope["headers"]))
-            return rendered(asked, await handler(use, asked, http), shape)
-        except CandourError as error:
-            if type(error) is CandourError:
-                log_failure(error.__cause__ or error, http.method)
-            return refusal(await recorded(use, asked, error), shape)
-        except Exception as error:  # noqa: BLE001  # the outermost: recorded and answered, whatever it was
-            log_failure(error, http.method)
-            return refusal(await recorded(use, asked, CandourError()), shape)
-
-    return answer
-
-
-async def turned_away(
-    use: UseCases, http: HttpRequest, interaction: Interaction, error: NotAuthenticated
-) -> CandourError:
-    """The refusal of somebody unknown, after it was recorded; of too many of them, nothing is recorded."""
-    if not use.door.turnstile.admits():
-        return TooManyTurnedAway()
-    try:
-        await use.disclosure.turn_away(use.door.request(http), interaction, error)
-    except CandourError as unrecorded:
-        return unrecorded
-    return error
-
-
-async def recorded(use: UseCases, asked: Asked, error: CandourError) -> CandourError:
-    """The refusal to answer with, after it was recorded: a 503 instead when it cannot be."""
-    if asked.recorded or error.status == 503:
-        return error
-    try:
-        await use.disclosure.refuse(asked, error)
-    except CandourError as unrecorded:
-        return unrecorded
-    return error
-
-
-def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
-    headers = {"Cache-Control": "no-store", "X-Request-Id": asked.request.request_id}
-    if release.etag is not None:
-        headers["ETag"] = release.etag
-    if release.last_modified is not None:
-        headers["Last-Modified"] = http_date(release.last_modified)
-    if release.location is not None:
-        headers["Location"] = release.location
-        if not asked.prefers_representation:
-            return shape.response("", release.status, headers)
-    if release.status in (204, 304):
-        return Response(None, release.status, headers)
-    return shape.response(release.body, release.status, headers)
 
 
 # One record.
@@ -177,13 +90,13 @@ async def delete(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
 
 
 async def search(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
-    return await _search(use, asked, http, _pairs(http.scope["query_string"].decode("latin-1")))
+    return await _search(use, asked, http, pairs_of(http.scope["query_string"].decode("latin-1")))
 
 
 async def search_by_post(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     """POST _search: the parameters of the form and of the address together (R4 search, 3.1.1.2)."""
-    form = _pairs(await form_body(http, use.max_body_bytes))
-    return await _search(use, asked, http, _pairs(http.scope["query_string"].decode("latin-1")) + form)
+    form = pairs_of(await form_body(http, use.max_body_bytes))
+    return await _search(use, asked, http, pairs_of(http.scope["query_string"].decode("latin-1")) + form)
 
 
 async def _search(use: UseCases, asked: Asked, http: HttpRequest, pairs: list[tuple[str, str]]) -> Release:
@@ -217,7 +130,7 @@ async def everything(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     id = http.path_params["id"]
     if not _ID.match(id):
         raise NotFound
-    unknown = {name for name, _ in _pairs(http.scope["query_string"].decode("latin-1"))} - {
+    unknown = {name for name, _ in pairs_of(http.scope["query_string"].decode("latin-1"))} - {
         "_count",
         "_format",
     }
@@ -268,11 +181,11 @@ async def _carry_out(use: UseCases, asked: Asked, part: Part) -> Release:
         raise UnknownType
     if part.method == "GET" and not id and resource_type == "AuditEvent":
         asked.interaction = Interaction.AUDIT_READ
-        return await _audit_events(use, asked, dict(_pairs(query)))
+        return await _audit_events(use, asked, dict(pairs_of(query)))
     if part.method == "GET" and not id:
         parsed = parse_search(
             resource_type,
-            _pairs(query),
+            pairs_of(query),
             strict=False,
             base_url=use.door.base_url,
             default_count=DEFAULT_COUNT,
@@ -333,13 +246,6 @@ def _count(http: HttpRequest) -> int | None:
     return int(count)
 
 
-def _pairs(query: str) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=200)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise MalformedSearch("The parameters are not UTF-8, or too many.") from error
-
-
 def _strict(http: HttpRequest) -> bool:
     return "handling=strict" in http.headers.get("prefer", "").replace(" ", "")
 
@@ -358,25 +264,6 @@ class _IdSegment(StringConvertor):
 
 register_url_convertor("r4type", _TypeSegment())
 register_url_convertor("r4id", _IdSegment())
-
-
-class Address:
-    """The interactions at one address, by method, as an ASGI application.
-
-    A plain function would be wrapped once more by the framework, in what every answer here has already: a handler of
-    every failure. Every method comes here, so that a wrong one is answered as FHIR wants it.
-    """
-
-    def __init__(self, by_method: Mapping[str, Answering]) -> None:
-        self._by_method = by_method
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._by_method.get(scope["method"])
-        if answer is None:
-            response = refusal(MethodNotAllowed(sorted(self._by_method)))
-        else:
-            response = await answer(HttpRequest(scope, receive, send))
-        await response(scope, receive, send)
 
 
 def routes(use: UseCases) -> list[Route]:
@@ -400,6 +287,14 @@ def routes(use: UseCases) -> list[Route]:
         route(f"{kind}/_search", POST=(Interaction.SEARCH, search_by_post)),
         route("/fhir/_page", GET=(Interaction.SEARCH, next_page)),
         route("/fhir/Patient/{id:r4id}/$everything", GET=(Interaction.EVERYTHING, everything)),
+        *(
+            route(path, GET=(Interaction.OPERATION, handler), POST=(Interaction.OPERATION, handler))
+            for (resource_type, name, on_instances), handler in OPERATIONS.items()
+            for path in (
+                f"/fhir/{resource_type}/{name}",
+                *([f"/fhir/{resource_type}/{{id:r4id}}/{name}"] if on_instances else []),
+            )
+        ),
         route(f"{one}/_history", GET=(Interaction.HISTORY, history)),
         route(f"{one}/_history/{{version}}", GET=(Interaction.VREAD, vread)),
         route("/fhir", POST=(Interaction.TRANSACTION, exchange)),

@@ -86,10 +86,17 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "conditionalDelete": "not-supported",
         "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
     }
-    if resource_type == "Patient":
-        definition = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
-        found["operation"] = [{"name": "everything", "definition": definition}]
+    if operations := _OPERATIONS.get(resource_type, ()):
+        base = f"http://hl7.org/fhir/OperationDefinition/{resource_type}"
+        found["operation"] = [{"name": name, "definition": f"{base}-{name}"} for name in operations]
     return found
+
+
+_OPERATIONS = {
+    "Patient": ("everything",),
+    "ValueSet": ("expand", "validate-code"),
+    "CodeSystem": ("lookup", "validate-code", "subsumes"),
+}
 
 
 _INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")

@@ -5,20 +5,24 @@ under which matching resources were indexed (``app.fhir.keys``): one of them mus
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, TypeVar, get_args
 
-from app.errors import MalformedSearch
+from app.errors import InvalidDefinition, MalformedSearch, NotEnumerable
 from app.fhir.dates import Prefix, asked_span
-from app.fhir.keys import fold, key64, present_key
+from app.fhir.keys import fold, fresh_key64, key64, present_key
 from app.fhir.quantities import NumberAlternative, QuantityAlternative, asked_bounds
 from app.fhir.references import LiteralReference, read_reference
+from app.fhir.terminology import ON_BOARD
 from app.fhir.ucum import unit_of
 
 PREFIXES: tuple[Prefix, ...] = get_args(Prefix)
+
+Found = TypeVar("Found")
 
 StringModifier = Literal["", "exact", "contains"]
 
@@ -321,6 +325,45 @@ def _typed(name: str, text: str) -> tuple[str, str, str]:
             return system, code, value
         case _:
             raise MalformedSearch(f"{name}:of-type: system|code|value of an identifier's type, all three.")
+
+
+def token_in(name: str, alternatives: Sequence[str]) -> TokenCriterion:
+    """``:in``: a member of one of the value sets, named by their canonical URLs.
+
+    Raises MalformedSearch for one that is not known here, or whose members are not all known.
+    """
+    members: dict[tuple[str, str], None] = {}
+    for text in alternatives:
+        found = _known(name, partial(ON_BOARD.members, unescape(name, text)))
+        if found is None:
+            raise MalformedSearch(f"{name}:in: the value set is not known here.")
+        members |= dict.fromkeys(sorted(found))
+    return _any_of(name, members)
+
+
+def token_kinds(name: str, modifier: str, alternatives: Sequence[str]) -> TokenCriterion:
+    """``:below`` and ``:above``: ``system|code`` and its kinds, or what it is a kind of. Raises MalformedSearch."""
+    related = ON_BOARD.below if modifier == "below" else ON_BOARD.above
+    members: dict[tuple[str, str], None] = {}
+    for text in alternatives:
+        system, code = _token(f"{name}:{modifier}", text)
+        if not system or not code:
+            raise MalformedSearch(f"{name}:{modifier}: system|code, both.")
+        found = _known(name, partial(related, system, code))
+        members |= dict.fromkeys((system, one) for one in sorted(found))
+    return _any_of(name, members)
+
+
+def _known(name: str, look_up: Callable[[], Found]) -> Found:
+    try:
+        return look_up()
+    except (NotEnumerable, InvalidDefinition) as error:
+        raise MalformedSearch(f"{name}: {error}") from error
+
+
+def _any_of(name: str, members: Iterable[tuple[str, str]]) -> TokenCriterion:
+    pairs = tuple(members)
+    return TokenCriterion(name, pairs, tuple(fresh_key64(name, "s|c", *pair) for pair in pairs))
 
 
 def missing(name: str, alternatives: Sequence[str]) -> MissingCriterion:

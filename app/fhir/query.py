@@ -1,10 +1,12 @@
 """A search as R4 writes it, parsed once into a SearchQuery (R4 search). Pure: nothing is looked up.
 
 Supported: token, reference, date, string, number, quantity, URI and composite parameters with the modifiers
-``:missing``, ``:not``, ``:text``, ``:of-type``, ``:identifier``, ``:[Type]``, ``:exact``, ``:contains``, ``:above`` and
-``:below`` (of URIs); ``_id``, ``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_count`` and
-``_sort``. What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a
-supported parameter with a value that cannot be read is refused in both.
+``:missing``, ``:not``, ``:text``, ``:of-type``, ``:in`` and ``:not-in`` (value sets on board), ``:above`` and
+``:below`` (URIs, and codes on board), ``:identifier``, ``:[Type]``, ``:exact`` and ``:contains``; ``_id``,
+``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_count`` and ``_sort``.
+
+What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a supported parameter with a value
+that cannot be read is refused in both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,6 +94,10 @@ _SUPPORTED_MODIFIERS = {
     ("token", "not"),
     ("token", "text"),
     ("token", "of-type"),
+    ("token", "in"),
+    ("token", "not-in"),
+    ("token", "above"),
+    ("token", "below"),
     ("uri", "above"),
     ("uri", "below"),
     *((kind, "missing") for kind in SUPPORTED_TYPES - {"composite"}),
@@ -265,6 +271,12 @@ class _Reading:
                 return NotCriterion(criteria.token(code, alternatives))
             case "token", "text":
                 return criteria.string(code + ":text", "", alternatives)
+            case "token", "in":
+                return criteria.token_in(code, alternatives)
+            case "token", "not-in":
+                return NotCriterion(criteria.token_in(code, alternatives))
+            case "token", "above" | "below":
+                return criteria.token_kinds(code, modifier, alternatives)
             case "token", "of-type":
                 return criteria.of_type(code, alternatives)
             case "token", _:

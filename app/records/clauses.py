@@ -71,8 +71,8 @@ def shape_of(criterion: Criterion) -> Shape:
             return (QuantityCriterion, tuple((one.prefix, _unit_asked(one)) for one in quantities))
         case StringCriterion():
             return (StringCriterion, criterion.modifier, len(criterion.alternatives))
-        case NotCriterion(inner):
-            return (NotCriterion, len(inner.keys))
+        case NotCriterion():
+            return (NotCriterion,)
         case MissingCriterion(missing=missing):
             return (MissingCriterion, missing)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
@@ -182,8 +182,8 @@ def clause_of(name: str, shape: Shape, *, bound: bool) -> Clause:
             return sa.or_(*_date_clauses(name, prefixes, lo, lo + sa.text("interval '1 millisecond'")))
         case (kind, count) if kind is _Named:
             return _has_one_of(name, count)
-        case (kind, count) if kind is NotCriterion:
-            return sa.not_(_has_one_of(name, count))
+        case (kind, *_) if kind is NotCriterion:
+            return sa.not_(_token_clause(name, bound=False))
         case (kind, missing) if kind is MissingCriterion:
             return sa.not_(_has_one_of(name, 1)) if missing else _token_clause(name, bound=bound)
         case (kind, *_) if kind in _TOKENS:

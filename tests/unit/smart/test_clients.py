@@ -112,6 +112,7 @@ async def test_a_client_that_nobody_registered_is_neither_active_nor_deactivated
         ({"scopes": ("patient/Observation.rs",)}, "cannot be granted"),
         ({"scopes": ("system/Observation.rs?category=x",)}, "cannot be granted"),
         ({"emergency": False}, "emergency privilege"),
+        ({"speaks_for": (ods_code("RX2"),)}, "Only a node"),
         ({"jwks": {}}, "JWK Set"),
         ({"jwks": {"keys": {}}}, "JWK Set"),
         ({"jwks": {"keys": [dict(pair("RS384").jwk)] * 2}}, "'kid' of another"),
