@@ -32,6 +32,7 @@ from app.errors import (
 )
 from app.fhir import bundle, manifest
 from app.fhir.compartments import in_patient_compartment
+from app.fhir.history import HistoryWindow
 from app.fhir.instants import instant
 from app.fhir.links import with_links
 from app.fhir.manifest import SourceLine, SourceState
@@ -85,14 +86,20 @@ class Disclosure:
 
     @accounted
     async def read(
-        self, asked: Asked, resource_type: str, id: str, *, if_none_match: str | None = None
+        self,
+        asked: Asked,
+        resource_type: str,
+        id: str,
+        *,
+        if_none_match: str | None = None,
+        if_modified_since: datetime | None = None,
     ) -> Release:
         """The current version, or NotFound, or Gone. What is withheld is NotFound like what never was."""
         found, decision = await self._visible(asked, resource_type, id)
         record = found.record
         if record.deleted:
             raise Gone
-        not_modified = if_none_match is not None and _matches(if_none_match, record.etag)
+        not_modified = _not_modified(record, if_none_match, if_modified_since)
         receipts = await self._account(asked, "0", _SERVED, [_part(record)], decision)
         text = "" if not_modified else await self._as_released(asked, record, decision)
         return Release(text, receipts, 304 if not_modified else 200, record.etag, record.last_updated)
@@ -111,17 +118,41 @@ class Disclosure:
 
     @accounted
     async def history(
-        self, asked: Asked, resource_type: str, id: str, *, count: int | None = None
+        self, asked: Asked, resource_type: str, id: str, window: HistoryWindow, *, count: int | None = None
     ) -> Release:
-        """Every version that may be released, newest first."""
+        """The versions of ``window`` that may be released, newest first."""
+        return await self._history_page(asked, resource_type, id, window, count=count)
+
+    async def _history_page(
+        self,
+        asked: Asked,
+        resource_type: str,
+        id: str,
+        window: HistoryWindow,
+        *,
+        count: int | None,
+        before: int | None = None,
+    ) -> Release:
+        """``before`` is the last version of the page before: versions never change, so no page skips or repeats one."""
         found, decision = await self._visible(asked, resource_type, id)
         every = [found.record, *await reading.versions(self._at.database, found.record)]
-        shown = [one for one in every if await self._releases(asked, one, found.whose, decision)]
-        receipts = await self._account(asked, "0", _SERVED, [_part(one) for one in shown[:count]], decision)
-        base = asked.request.base_url
-        entries = [_history_entry(base, one) for one in shown[:count]]
-        links = [("self", f"{base}/{resource_type}/{id}/_history")]
-        return Release(bundle.history(entries, links=links, total=len(shown)), receipts)
+        told = [
+            one
+            for one, until in zip(every, [None, *(one.last_updated for one in every)], strict=False)
+            if window.holds(one.last_updated, until)
+            and await self._releases(asked, one, found.whose, decision)
+        ]
+        left = [one for one in told if before is None or one.version < before]
+        shown = left[:count]
+        links = [("self", f"{asked.request.base_url}/{resource_type}/{id}/_history{window.query(count)}")]
+        if shown and len(left) > len(shown):
+            position = {"kind": "history", "type": resource_type, "id": id, "count": count}
+            position |= {"before": shown[-1].version, **window.saved()}
+            sealed = self._at.seal.seal(position, bound_to=_binding(asked.caller))
+            links.append(("next", f"{asked.request.base_url}/_page?_cursor={sealed}"))
+        receipts = await self._account(asked, "0", _SERVED, [_part(one) for one in shown], decision)
+        entries = [_history_entry(asked.request.base_url, one) for one in shown]
+        return Release(bundle.history(entries, links=links, total=len(told)), receipts)
 
     # Many records.
 
@@ -151,6 +182,12 @@ class Disclosure:
         position = self._at.seal.open(sealed, bound_to=_binding(asked.caller))
         if position["kind"] == "frozen":
             return await self._frozen_page(asked, position)
+        if position["kind"] == "history":
+            asked.interaction = Interaction.HISTORY
+            window, before = HistoryWindow.restore(position), position["before"]
+            return await self._history_page(
+                asked, position["type"], position["id"], window, count=position["count"], before=before
+            )
         query = SearchQuery.restore(position["query"])
         self._may(asked, query.resource_type, "s")
         after = _restored(position)
@@ -717,6 +754,13 @@ def _restored(position: dict[str, Any]) -> After:
 def _binding(caller: Caller) -> str:
     """What a page link is bound to: another caller, organisation or purpose cannot use it."""
     return repr(fingerprint(caller))
+
+
+def _not_modified(record: Record, if_none_match: str | None, since: datetime | None) -> bool:
+    """RFC 9110, 13.2.2: the tag, where there is one, and else the date, which knows no fractions of a second."""
+    if if_none_match is not None:
+        return _matches(if_none_match, record.etag)
+    return since is not None and record.last_updated.replace(microsecond=0) <= since
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -27,7 +27,8 @@ from app.errors import (
 from app.exchange import Part, parts_of
 from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
-from app.fhir.instants import instant
+from app.fhir.history import history_window
+from app.fhir.instants import instant, read_http_date
 from app.fhir.query import parse_search
 from app.fhir.text import Parsed, parse
 
@@ -43,7 +44,11 @@ DEFAULT_COUNT = 20
 async def read(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type, id = _instance(http)
     return await use.disclosure.read(
-        asked, resource_type, id, if_none_match=http.headers.get("if-none-match")
+        asked,
+        resource_type,
+        id,
+        if_none_match=http.headers.get("if-none-match"),
+        if_modified_since=read_http_date(http.headers.get("if-modified-since")),
     )
 
 
@@ -57,7 +62,8 @@ async def vread(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
 
 async def history(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type, id = _instance(http)
-    return await use.disclosure.history(asked, resource_type, id, count=_count(http))
+    window, count = history_window(pairs_of(http.scope["query_string"].decode("latin-1")))
+    return await use.disclosure.history(asked, resource_type, id, window, count=count)
 
 
 async def create(use: UseCases, asked: Asked, http: HttpRequest) -> Release:

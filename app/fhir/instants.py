@@ -1,7 +1,7 @@
 """Instants as FHIR and HTTP write them."""
 
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 
 
@@ -19,3 +19,12 @@ def http_date(moment: datetime) -> str:
 @lru_cache(maxsize=4096)
 def _http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+def read_http_date(text: str | None) -> datetime | None:
+    """An HTTP date; None for what is none, which a server ignores (RFC 9110, 13.1.3)."""
+    try:
+        found = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
