@@ -20,8 +20,10 @@ LARGEST_COPIES = 4 * 1024 * 1024
 """Characters that the copies of one patch may add: else thirty of them make gigabytes of a word."""
 
 _READINGS = 16
+"""How often a patch may have its own text and the resource's read."""
 _SPARE = 32 * 1024 * 1024
-_STEP = 100
+_STEP = 200
+"""Visiting one element costs what reading so many characters does, or more: a second of visits is the most."""
 
 _SPACE = " \t\n\r"
 _TOO_DEEP = f"it would leave more than {DEEPEST} levels of objects and arrays."
@@ -45,7 +47,7 @@ class Meter:
             raise TooCostly("Applying this patch would cost too much. Send it in parts.")
 
     def step(self) -> None:
-        """One element visited costs about as much as this many characters."""
+        """One element is visited."""
         self.spend(_STEP)
 
     def copy(self, characters: int) -> None:

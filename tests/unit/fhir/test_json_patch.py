@@ -455,8 +455,10 @@ def test_copies_that_deepen_are_stopped() -> None:
 def test_values_that_are_nested_into_each_other_are_stopped() -> None:
     nested = json.loads('{"b":' * 50 + "1" + "}" * 50)
     operations = [op("add", "/a" + "/b" * (50 * n), value=nested) for n in range(30)]
-    with pytest.raises(UnprocessablePatch, match="more than 64 levels"):
+    with pytest.raises(UnprocessablePatch, match=r"^The patch cannot be applied: .* more than 64 levels"):
         patched("{}", *operations)
+    with pytest.raises(UnprocessablePatch, match=r"^Operation 31 of 31 \(copy\) .* more than 64 levels"):
+        patched("{}", *operations, op("copy", "/c", from_="/a"))
 
 
 @pytest.mark.parametrize(
