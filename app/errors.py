@@ -70,6 +70,10 @@ class MalformedBody(BadRequest):
     code, text = "structure", "The body is neither well-formed JSON nor XML."
 
 
+class MalformedPatch(BadRequest):
+    code, text = "structure", "The patch is not one that this service can read."
+
+
 class MalformedSearch(BadRequest):
     code, text = "value", "A search parameter has a value of the wrong form."
 
@@ -103,6 +107,16 @@ class BusinessRule(CandourError):
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "business-rule",
         "A rule of this service forbids that.",
+    )
+
+
+class UnprocessablePatch(CandourError):
+    """Well-formed, and not applicable to the resource as it stands. Nothing of it was applied."""
+
+    status, code, text = (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "processing",
+        "The patch cannot be applied to the resource as it stands.",
     )
 
 

@@ -232,7 +232,7 @@ def _exists(of: Sequence[Selector]) -> Condition:
     return lambda context: any(one.select(context) for one in of)
 
 
-def _same(of: Sequence[Selector], value: str | bool, negated: bool) -> Condition:
+def _same(of: Sequence[Selector], value: object, negated: bool) -> Condition:
     def same(context: Any) -> bool | None:
         found = [item for one in of for item in one.select(context)]
         return (found == [value]) is not negated if found else None

@@ -40,9 +40,31 @@ def parse(body: str | bytes) -> Parsed:
     a member name twice in one object, more than ``DEEPEST`` levels, lone surrogates, U+0000, numbers beyond
     any use, anything but an object. A byte order mark is dropped (RFC 8259 section 8.1).
     """
+    text, value = _read(body)
+    if not isinstance(value, dict):
+        raise _malformed("an object is needed")
+    _refuse_unusable(text, value)
+    return Parsed(text, value)
+
+
+def parse_array(body: str | bytes) -> tuple[str, list[Any]]:
+    """``body`` as text and as a value, read as strictly as by ``parse``, but one JSON array."""
+    text, value = _read(body)
+    if not isinstance(value, list):
+        raise _malformed("an array is needed")
+    _refuse_unusable(text, value)
+    return text, value
+
+
+def read_value(text: str) -> Any:
+    """The value of a piece of a text that was parsed: decimals as Decimal, integers as int."""
+    return _STRICT.decode(text)
+
+
+def _read(body: str | bytes) -> tuple[str, Any]:
     text = _decoded(body)
     try:
-        value = _STRICT.decode(text)
+        return text, _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise _malformed(error.msg, text, error.pos) from error
     except _TwiceError as error:
@@ -51,11 +73,11 @@ def parse(body: str | bytes) -> Parsed:
         raise _malformed(f"more than {DEEPEST} levels") from error
     except (InvalidOperation, ValueError) as error:
         raise _malformed("a number is out of range") from error
-    if not isinstance(value, dict):
-        raise _malformed("an object is needed")
+
+
+def _refuse_unusable(text: str, value: dict[str, Any] | list[Any]) -> None:
     _refuse_depth(text, value)
     _refuse_unstorable_characters(text, value)
-    return Parsed(text, value)
 
 
 def _decoded(body: str | bytes) -> str:
@@ -118,7 +140,7 @@ def _shown(name: str) -> str:
     return name if re.fullmatch(r"_?[A-Za-z]{1,64}", name, re.ASCII) else "not shown"
 
 
-def _refuse_depth(text: str, value: dict[str, Any]) -> None:
+def _refuse_depth(text: str, value: dict[str, Any] | list[Any]) -> None:
     if text.count("{") + text.count("[") <= DEEPEST:
         return
     level: list[Any] = [value]
@@ -135,7 +157,7 @@ def _children(container: dict[str, Any] | list[Any]) -> Sequence[Any]:
     return container if isinstance(container, list) else list(container.values())
 
 
-def _refuse_unstorable_characters(text: str, value: dict[str, Any]) -> None:
+def _refuse_unstorable_characters(text: str, value: dict[str, Any] | list[Any]) -> None:
     """Only an escape can hide a lone surrogate or U+0000; without one there is nothing to look for."""
     if not _SUSPECT.search(text):
         return
