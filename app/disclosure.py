@@ -104,6 +104,16 @@ class Disclosure:
         text = "" if not_modified else await self._as_released(asked, record, decision)
         return Release(text, receipts, 304 if not_modified else 200, record.etag, record.last_updated)
 
+    async def seen(self, asked: Asked, resource_type: str, id: str) -> int:
+        """The version that the caller may read now, for a write that depends on it: nothing is released or recorded.
+
+        Raises NotFound, Gone or InsufficientScope, as a read would.
+        """
+        found, _ = await self._visible(asked, resource_type, id)
+        if found.record.deleted:
+            raise Gone
+        return found.record.version
+
     @accounted
     async def vread(self, asked: Asked, resource_type: str, id: str, version: str) -> Release:
         """One version. It must be releasable itself, and so must the current one: the stricter of both counts."""

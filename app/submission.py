@@ -5,7 +5,8 @@ Either both are durable when a method returns, or neither is (ARCHITECTURE 3.3, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from app.db import Database
 from app.errors import (
     BusinessRule,
     CandourError,
+    Conflict,
     InsufficientScope,
     InvalidResource,
     Issue,
@@ -193,6 +195,35 @@ class Submission:
             written = await self.keep(
                 connection, asked, draft, if_match=if_match, only_new=if_none_match == "*"
             )
+            receipts = await self.record(connection, asked, [written])
+        return release_of(asked, written, receipts)
+
+    @accounted
+    async def patch(
+        self,
+        asked: Asked,
+        resource_type: str,
+        id: str,
+        apply: Callable[[str], str],
+        *,
+        seen: int,
+        if_match: str | None = None,
+    ) -> Release:
+        """PATCH: what ``apply`` makes of the current text, as a later version (R4 http, 3.1.0.6).
+
+        ``seen`` is the version that the caller was found to be allowed to read: a patch tests and returns what is kept.
+        """
+        self.may(asked.caller, resource_type, "u")
+        async with self.transaction(asked.caller) as connection:
+            before = await store.current(connection, resource_type, id)
+            if before is None or before.content is None or before.version != seen:
+                raise Conflict
+            _only_the_custodian(before, asked.caller.organisation)
+            _in_the_state(before, if_match)
+            # Out of the event loop: a patch may be made to take long.
+            text = await asyncio.to_thread(apply, before.content)
+            draft = self.draft(asked, resource_type, id, text, keep_id=True)
+            written = await self.keep(connection, asked, draft)
             receipts = await self.record(connection, asked, [written])
         return release_of(asked, written, receipts)
 

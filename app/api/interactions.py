@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -10,6 +11,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
+from app.api.caller import body as sent_body
 from app.api.caller import form_body, resource_body
 from app.api.endpoints import Address, Handler, UseCases, endpoint, pairs_of, recorded
 from app.api.outcome import outcome
@@ -29,6 +31,9 @@ from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.history import history_window
 from app.fhir.instants import instant, read_http_date
+from app.fhir.patching.fhirpath_patch import apply_fhirpath_patch
+from app.fhir.patching.json_patch import apply_json_patch
+from app.fhir.patching.narrative import with_safe_narrative
 from app.fhir.query import parse_search
 from app.fhir.text import Parsed, parse
 
@@ -36,6 +41,7 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _WHOLE = re.compile(r"[0-9]{1,18}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z")
 DEFAULT_COUNT = 20
+JSON_PATCH = "application/json-patch+json"
 
 
 # One record.
@@ -85,6 +91,25 @@ async def update(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
         if_match=http.headers.get("if-match"),
         if_none_match=http.headers.get("if-none-match"),
     )
+
+
+async def patch(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """JSON Patch, or FHIRPath Patch in a Parameters resource; by who may read the record as well as change it."""
+    resource_type, id = _instance(http)
+    apply = await _patch_of(http, use.max_body_bytes)
+    seen = await use.disclosure.seen(asked, resource_type, id)
+    return await use.submission.patch(
+        asked, resource_type, id, apply, seen=seen, if_match=http.headers.get("if-match")
+    )
+
+
+async def _patch_of(http: HttpRequest, limit: int) -> Callable[[str], str]:
+    """What the body makes of a resource's text, with a narrative that is still true of it."""
+    if http.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON_PATCH:
+        operations = await sent_body(http, limit)
+        return lambda text: with_safe_narrative(text, apply_json_patch(text, operations))
+    parameters = parse(await resource_body(http, limit))
+    return lambda text: with_safe_narrative(text, apply_fhirpath_patch(text, parameters))
 
 
 async def delete(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -287,6 +312,7 @@ def routes(use: UseCases) -> list[Route]:
             one,
             GET=(Interaction.READ, read),
             PUT=(Interaction.UPDATE, update),
+            PATCH=(Interaction.PATCH, patch),
             DELETE=(Interaction.DELETE, delete),
         ),
         route(kind, GET=(Interaction.SEARCH, search), POST=(Interaction.CREATE, create)),

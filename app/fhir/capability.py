@@ -28,6 +28,7 @@ def capability_statement(base_url: str, token_url: str, *, date: str, version: s
             },
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
+            "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
             "rest": [_rest(token_url)],
         },
         ensure_ascii=False,
@@ -99,7 +100,7 @@ _OPERATIONS = {
 }
 
 
-_INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")
+_INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type")
 
 
 def _common(code: str) -> dict[str, str]:
