@@ -37,6 +37,7 @@ from app.fhir.instants import instant
 from app.fhir.links import with_links
 from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import Criterion, Ignored, ReferenceCriterion, SearchQuery
+from app.fhir.subset import Subset
 from app.ports import AuditSink, Clock
 from app.records import reading, searching
 from app.records.cursor import CursorSeal
@@ -202,7 +203,7 @@ class Disclosure:
         self._may(asked, query.resource_type, "s")
         after = _restored(position)
         if query.patient_scope is None:
-            return await self._search_everybody(asked, query, after)
+            return await self._search_everybody(asked, query, after, position["total"])
         who = await self._who(asked, query.patient_scope)
         if who is None:
             raise NotFound
@@ -410,7 +411,7 @@ class Disclosure:
         lines = await self._no_record_lines(asked)
         outcome = manifest.outcome(lines, _ignored(query.ignored))
         links = [("self", query.self_link(asked.request.base_url))]
-        text = bundle.searchset([], links=links, total=0, outcome=outcome)
+        text = bundle.searchset([], links=links, total=_told(query, 0), outcome=outcome)
         description = (
             "Refused by consent; answered as for an unknown patient." if refused else "No such patient."
         )
@@ -458,10 +459,9 @@ class Disclosure:
             last = page.rows[-1]
             links.append(("next", self._next(asked, query, After(last.key, last.record.id), total)))
         lines = self._fresh_lines(who.identity)
-        entries = await self._found_entries(asked, records, decision)
-        text = bundle.searchset(
-            entries, links=links, total=total, outcome=manifest.outcome(lines, _ignored(query.ignored))
-        )
+        entries = await self._found_entries(asked, records, decision, query.subset)
+        outcome = manifest.outcome(lines, _ignored(query.ignored))
+        text = bundle.searchset(entries, links=links, total=_told(query, total), outcome=outcome)
         receipts = await self._account(asked, "0", _SERVED, [_part(one) for one in records], decision, lines)
         return Release(text, receipts)
 
@@ -539,7 +539,8 @@ class Disclosure:
         link = query.self_link(base) if query else base + asked.request.target.removeprefix("/fhir")
         links = [("self", link)]
         outcome = manifest.outcome(lines, _ignored(query.ignored if query else ()))
-        total = len(shown) if manifest.is_complete(lines) else None
+        total = _told(query, len(shown)) if manifest.is_complete(lines) else None
+        subset = query.subset if query else None
         if 0 < count < len(shown):
             position = await self._at.result_sets.freeze(identity.person, shown, outcome, total)
             position |= {
@@ -548,10 +549,11 @@ class Disclosure:
                 "at": count,
                 "count": count,
                 "self": link,
+                "subset": [subset.summary, *subset.elements] if subset else None,
             }
             sealed = self._at.seal.seal(position, bound_to=_binding(asked.caller))
             links.append(("next", f"{base}/_page?_cursor={sealed}"))
-        entries = [bundle.Entry(one.full_url, one.content) for one in shown[:count]]
+        entries = [bundle.Entry(one.full_url, _part_of(one.content, subset)) for one in shown[:count]]
         text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
         parts = [(one.disclosed, one.patients) for one in shown[:count]]
         receipts = await self._account(asked, "0", _SERVED, parts, decision, lines)
@@ -576,7 +578,9 @@ class Disclosure:
         if len(every) > start + count:
             sealed = self._at.seal.seal({**position, "at": start + count}, bound_to=_binding(asked.caller))
             links.append(("next", f"{base}/_page?_cursor={sealed}"))
-        entries = [bundle.Entry(one.full_url, one.content) for one in page]
+        asked_part = position["subset"]
+        subset = Subset(asked_part[0], tuple(asked_part[1:])) if asked_part else None
+        entries = [bundle.Entry(one.full_url, _part_of(one.content, subset)) for one in page]
         text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
         parts = [(one.disclosed, one.patients) for one in page]
         receipts = await self._account(asked, "0", _SERVED, parts, decision)
@@ -589,13 +593,21 @@ class Disclosure:
         found = await self._at.reader.read(one.resource_type, one.id, asked.caller.client_id)
         return found is not None and await self._each_releases(asked, one.patients, [found.record])
 
-    async def _search_everybody(self, asked: Asked, query: SearchQuery, after: After | None) -> Release:
-        """A search bound to no patient: each candidate is decided under its own person's directives, page by page."""
+    async def _search_everybody(
+        self, asked: Asked, query: SearchQuery, after: After | None, total: int | None = None
+    ) -> Release:
+        """A search bound to no patient: each candidate is decided under its own person's directives, page by page.
+
+        ``total`` is what an earlier page has counted. It is counted where it is asked for, up to so many candidates;
+        otherwise it is known when everything is on the first page.
+        """
         if not await reading.client_is_active(self._at.database, asked.caller.client_id):
             raise NotAuthenticated
+        counting = after is None and (query.count == 0 or query.total in ("estimate", "accurate"))
+        first = after is None
         chosen: list[tuple[Record, Whose | None, Decision, Any]] = []
-        more, scanned = True, 0
-        while more and len(chosen) <= query.count:
+        more, scanned, matches = True, 0, 0
+        while more and (counting or len(chosen) <= query.count):
             question = _question(asked, query, None, None, after, limit=max(_CANDIDATES, query.count + 1))
             page = await searching.search(self._at.database, question)
             owners = await reading.whose(self._at.database, [row.record.patient_key for row in page.rows])
@@ -603,13 +615,17 @@ class Disclosure:
                 owner = owners.get(row.record.patient_key)
                 decision = await self._decide_quietly(asked, owner)
                 if decision is not None and await self._releases(asked, row.record, owner, decision):
-                    chosen.append((row.record, owner, decision, row.key))
+                    matches += 1
+                    if len(chosen) <= query.count:
+                        chosen.append((row.record, owner, decision, row.key))
             more, scanned = page.more, scanned + len(page.rows)
             if page.rows:
                 after = After(page.rows[-1].key, page.rows[-1].record.id)
             if scanned > _MOST_CANDIDATES:
                 raise TooCostly
-        return await self._release_everybody(asked, query, chosen)
+        if counting or (first and len(chosen) <= query.count):
+            total = matches
+        return await self._release_everybody(asked, query, chosen, total)
 
     async def _decide_quietly(self, asked: Asked, owner: Whose | None) -> Decision | None:
         try:
@@ -617,22 +633,23 @@ class Disclosure:
         except NotFound:
             return None
 
-    async def _release_everybody(self, asked: Asked, query: SearchQuery, chosen: Sequence[Any]) -> Release:
+    async def _release_everybody(
+        self, asked: Asked, query: SearchQuery, chosen: Sequence[Any], total: int | None
+    ) -> Release:
         shown = chosen[: query.count]
         links = [("self", query.self_link(asked.request.base_url))]
         if len(chosen) > query.count:
             record, _, _, key = shown[-1] if shown else chosen[0]
             if shown:
-                links.append(("next", self._next(asked, query, After(key, record.id), None)))
+                links.append(("next", self._next(asked, query, After(key, record.id), total)))
         entries = [
             entry
             for record, _, decision, _ in shown
-            for entry in await self._found_entries(asked, [record], decision)
+            for entry in await self._found_entries(asked, [record], decision, query.subset)
         ]
         issues = _ignored(query.ignored)
-        total = len(chosen) if len(chosen) <= query.count and "_page" not in asked.request.target else None
         outcome = manifest.outcome((), issues) if issues else None
-        text = bundle.searchset(entries, links=links, total=total, outcome=outcome)
+        text = bundle.searchset(entries, links=links, total=_told(query, total), outcome=outcome)
         receipts = await self._account_each(asked, shown)
         return Release(text, receipts)
 
@@ -666,17 +683,16 @@ class Disclosure:
         return f"{asked.request.base_url}/_page?_cursor={sealed}"
 
     async def _found_entries(
-        self, asked: Asked, records: Sequence[Record], decision: Decision
+        self, asked: Asked, records: Sequence[Record], decision: Decision, subset: Subset | None
     ) -> list[bundle.Entry]:
         base = asked.request.base_url
-        return [
-            bundle.Entry(
-                f"{base}/{one.resource_type}/{one.id}",
-                one.content
-                if one.resource_type != "Patient"
-                else await self._as_released(asked, one, decision),
-            )
+        whole = [
+            one.content if one.resource_type != "Patient" else await self._as_released(asked, one, decision)
             for one in records
+        ]
+        return [
+            bundle.Entry(f"{base}/{one.resource_type}/{one.id}", _part_of(text, subset))
+            for one, text in zip(records, whole, strict=True)
         ]
 
     async def _as_released(self, asked: Asked, record: Record, decision: Decision) -> str:
@@ -777,6 +793,15 @@ def _matches(if_none_match: str, etag: str) -> bool:
     """Weak comparison (RFC 9110, 13.1.2)."""
     candidates = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
     return "*" in candidates or etag.removeprefix("W/") in candidates
+
+
+def _told(query: SearchQuery | None, total: int | None) -> int | None:
+    """``_total=none`` asks for no total."""
+    return None if query is not None and query.total == "none" else total
+
+
+def _part_of(text: str, subset: Subset | None) -> str:
+    return text if subset is None else subset.of(text)
 
 
 def _disclosed(record: Record) -> Disclosed:

@@ -35,6 +35,7 @@ from app.fhir.patching.fhirpath_patch import apply_fhirpath_patch
 from app.fhir.patching.json_patch import apply_json_patch
 from app.fhir.patching.narrative import with_safe_narrative
 from app.fhir.query import parse_search
+from app.fhir.subset import Subset, read_subset
 from app.fhir.text import Parsed, parse
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
@@ -49,13 +50,23 @@ JSON_PATCH = "application/json-patch+json"
 
 async def read(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type, id = _instance(http)
-    return await use.disclosure.read(
+    subset = _subset(http) if http.scope["query_string"] else None
+    release = await use.disclosure.read(
         asked,
         resource_type,
         id,
         if_none_match=http.headers.get("if-none-match"),
         if_modified_since=read_http_date(http.headers.get("if-modified-since")),
     )
+    return replace(release, body=subset.of(release.body)) if subset and release.body else release
+
+
+def _subset(http: HttpRequest) -> Subset | None:
+    """The part that a read may ask for. Raises MalformedSearch."""
+    found = read_subset(http.query_params.get("_summary"), http.query_params.get("_elements"))
+    if http.query_params.get("_summary") == "count":
+        raise MalformedSearch("_summary=count: one resource is read, there is nothing to count.")
+    return found
 
 
 async def vread(use: UseCases, asked: Asked, http: HttpRequest) -> Release:

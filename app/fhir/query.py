@@ -3,7 +3,8 @@
 Supported: token, reference, date, string, number, quantity, URI and composite parameters with the modifiers
 ``:missing``, ``:not``, ``:text``, ``:of-type``, ``:in`` and ``:not-in`` (value sets on board), ``:above`` and
 ``:below`` (URIs, and codes on board), ``:identifier``, ``:[Type]``, ``:exact`` and ``:contains``; ``_id``,
-``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_count`` and ``_sort``.
+``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_count``, ``_sort``, ``_summary``, ``_elements``
+and ``_total``.
 
 What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a supported parameter with a value
 that cannot be read is refused in both.
@@ -12,7 +13,7 @@ that cannot be read is refused in both.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import quote, urlencode
 
 from app.errors import MalformedSearch, TooCostly, UnknownType, UnsupportedSearch
@@ -37,6 +38,7 @@ from app.fhir.criteria import (
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import Selector, selectors
 from app.fhir.parameters import SearchParameter, parameter, parameters_of
+from app.fhir.subset import Subset, read_subset
 
 __all__ = [
     "DEFAULT_COUNT",
@@ -62,6 +64,8 @@ DEFAULT_COUNT = 20
 MOST_COUNT = 1_000
 """A larger ``_count`` is answered with pages of this size, as R4 allows."""
 
+Total = Literal["none", "estimate", "accurate"]
+
 SUPPORTED_TYPES = frozenset(
     {"token", "reference", "date", "string", "uri", "number", "quantity", "composite"}
 )
@@ -71,7 +75,7 @@ _MOST_KEYS = 1_000
 """Alternatives of all criteria together, so that a statement's parameters stay within PostgreSQL's."""
 
 _PRESENTATION = ("_format", "_pretty")
-_CONTROLS = frozenset({"_count", "_sort", *_PRESENTATION})
+_CONTROLS = frozenset({"_count", "_sort", "_summary", "_elements", "_total", *_PRESENTATION})
 
 # Modifiers that R4 defines, by the parameter types that they stand for (R4 search, 3.1.1.4.5).
 _MODIFIERS: Mapping[str, frozenset[str]] = {
@@ -137,6 +141,10 @@ class SearchQuery:
     """The criteria that name ``patient_scope``."""
     pairs_without_patient: tuple[tuple[str, str], ...]
     """``used_pairs`` without those criteria, and without ``_count``, ``_sort`` and presentation."""
+    subset: Subset | None = None
+    """The part of each match that is wanted; None: all of it."""
+    total: Total | None = None
+    """What ``_total`` asks for; None: whatever costs nothing."""
 
     def self_link(self, base_url: str) -> str:
         """``Bundle.link`` with relation ``self``."""
@@ -200,6 +208,9 @@ class _Reading:
     count: int
     criteria: list[tuple[Criterion, tuple[str, str]]] = field(default_factory=list)
     sort: SortKey | None = None
+    summary: str | None = None
+    elements: str | None = None
+    total: Total | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
     scoping: list[tuple[Criterion, frozenset[str] | None]] = field(default_factory=list)
@@ -235,6 +246,12 @@ class _Reading:
                 return self._unsupported(
                     name, "only one key, _lastUpdated or a date parameter, can be sorted by"
                 )
+        elif name == "_total":
+            self.total = _total(value)
+        elif name == "_summary":
+            self.summary = value
+        elif name == "_elements":
+            self.elements = value
         self.used.append((name, value))
         return None
 
@@ -343,11 +360,14 @@ class _Reading:
         if sum(_size(criterion) for criterion, _ in self.criteria) > _MOST_KEYS:
             raise TooCostly(f"At most {_MOST_KEYS} alternatives can be asked at once.")
         patient, scoping = self._scope()
+        subset = read_subset(self.summary, self.elements)
         return SearchQuery(
             resource_type=self.resource_type,
             criteria=tuple(criterion for criterion, _ in self.criteria),
             sort=self.sort,
-            count=self.count,
+            count=0 if self.summary == "count" else self.count,
+            subset=subset,
+            total=self.total,
             used_pairs=tuple(self.used),
             ignored=tuple(self.ignored),
             base_url=self.base_url,
@@ -406,6 +426,13 @@ def _count(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 9):
         raise MalformedSearch("_count: a whole number, 0 or more, is needed.")
     return min(int(value), MOST_COUNT)
+
+
+def _total(value: str) -> Total:
+    match value:
+        case "none" | "estimate" | "accurate":
+            return value
+    raise MalformedSearch("_total: none, estimate or accurate.")
 
 
 def _sort(resource_type: str, value: str) -> SortKey | None:

@@ -7,11 +7,11 @@ import html
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from app.errors import MalformedBody
 from app.fhir.definitions import RESOURCE_TYPES, json_names
@@ -315,6 +315,55 @@ def _label_edits(
     if not added:
         return []
     return [_Edit(end - 1, end - 1, "," * bool(present) + _written(added)[1:-1])]
+
+
+# Parts of a resource.
+
+
+class Cut(NamedTuple):
+    """The member ``name`` of the object that begins at ``start``."""
+
+    start: int
+    name: str
+
+
+def cut(text: str, cuts: Sequence[Cut]) -> str:
+    """``text`` without these members, each with one of the commas around it; every other byte stays."""
+    by_object: dict[int, set[str]] = {}
+    for one in cuts:
+        by_object.setdefault(one.start, set()).add(one.name)
+    edits = [edit for start, names in by_object.items() for edit in _member_cuts(text, start, names)]
+    return _apply(text, edits)
+
+
+def _member_cuts(text: str, start: int, names: Collection[str]) -> Iterator[_Edit]:
+    """From the end of the member before, so that its comma goes too; after a first one that goes, the next one's."""
+    inside = _opening(text, start, "{")
+    end_before, kept_one = inside, False
+    for name, begin, end, _ in _members(text, start):
+        if name in names:
+            yield _Edit(end_before, end, "")
+        else:
+            if not kept_one and end_before > inside:
+                # Everything before it goes, and with that the comma in front of it.
+                comma = text.index(",", end_before)
+                yield _Edit(comma, comma + 1, "")
+            kept_one = True
+        end_before = end
+        del begin
+
+
+def with_tag(text: str, tag: Mapping[str, str]) -> str:
+    """``text`` with the Coding in ``meta.tag``, unless it is there. Everything else stays byte for byte."""
+    spans = member_spans(text)
+    if "meta" not in spans or text[spans["meta"][0]] != "{":
+        return _apply(text, [_insertion(text, spans, {"meta": {"tag": [tag]}})])
+    start = spans["meta"][0]
+    members = {name: (begin, end, value) for name, begin, end, value in _members(text, start)}
+    if "tag" in members:
+        return _apply(text, _label_edits(*members["tag"], [tag]))
+    added = _written({"tag": [tag]})[1:-1]
+    return _apply(text, [_first_members(text, _opening(text, start, "{"), bool(members), added)])
 
 
 # References that a transaction rewrites.
