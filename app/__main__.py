@@ -10,13 +10,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import asyncpg
 import typer
 from rich.console import Console
 
 from app import serving
 from app.audit.verify import verify as verify_log
-from app.db import Database
+from app.db import Database, connect
 from app.errors import CandourError, NotStarted
 from app.main import token_endpoint
 from app.opening import Opened, opened
@@ -296,7 +295,7 @@ def _administer(work: Callable[[Database], Awaitable[None]]) -> None:
 
 
 async def _verified(database: Opened) -> Any:
-    connection = await asyncpg.connect(database.owner_url)
+    connection = await connect(database.owner_url)
     try:
         return await verify_log(connection)
     finally:
@@ -332,7 +331,7 @@ def main() -> None:
     try:
         app()
     except (NotStarted, CandourError, OAuthError, ValueError, OSError) as error:
-        err.print(f"candour: {error}", style="red", highlight=False)
+        err.print(f"candour: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -14,6 +14,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
+from app.connecting import NO_ANSWER, connecting, plain_url
 from app.errors import Conflict, DatabaseUnavailable
 
 metadata = sa.MetaData()
@@ -21,18 +22,21 @@ metadata = sa.MetaData()
 APPLICATION_ROLE = "candour_app"
 """Reads and appends; owns nothing, and cannot change the past of the audit log."""
 
+SESSION = {
+    "application_name": "candour",
+    "search_path": "public",
+    "default_transaction_isolation": "read committed",
+}
+"""Of every connection, whatever a role's or a database's own settings say: the tables are in ``public``, and the
+statements are written for READ COMMITTED."""
+
+CONNECT_SECONDS = 5.0
+
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy's own lack
 
 GONE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
+    *NO_ANSWER,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -60,6 +64,12 @@ class Statement:
         return [values[name] if name in values else self._defaults[name] for name in self._names]
 
 
+async def connect(url: str) -> asyncpg.Connection:
+    """One connection, for administration. Raises NotStarted or DatabaseUnavailable."""
+    with connecting(url):
+        return await asyncpg.connect(plain_url(url), timeout=CONNECT_SECONDS, server_settings=SESSION)
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg's base is untyped
     """Without asyncpg's reset on release: it costs a round trip, and no request leaves session state behind."""
 
@@ -75,11 +85,11 @@ class Database:
 
     @classmethod
     async def connect(cls, url: str, *, role: str | None = None, size: int = 8) -> Database:
-        """Opens at least one connection. Raises DatabaseUnavailable."""
-        settings = {"application_name": "candour", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+        """Opens at least one connection, each of which becomes ``role``. Raises NotStarted or DatabaseUnavailable."""
+        settings = {**SESSION, "jit": "off", "plan_cache_mode": "force_generic_plan"}
         if role is not None:
             settings["role"] = role
-        with translated():
+        with connecting(url):
             pool = await asyncpg.create_pool(
                 plain_url(url),
                 min_size=1,
@@ -89,7 +99,7 @@ class Database:
                 statement_cache_size=512,
                 max_inactive_connection_lifetime=0,
                 command_timeout=60,
-                timeout=5,
+                timeout=CONNECT_SECONDS,
             )
         return cls(pool)
 
@@ -146,12 +156,8 @@ class translated:  # noqa: N801  # reads as a clause: ``with translated():``
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, GONE):
+        # The last one by its exact type: it is what a database closed to connections raises, and has children.
+        if isinstance(error, GONE) or type(error) is asyncpg.ObjectNotInPrerequisiteStateError:
             raise DatabaseUnavailable from error
         if isinstance(error, OVERTAKEN):
             raise Conflict from error
-
-
-def plain_url(url: str) -> str:
-    """``postgresql+asyncpg://…`` and ``postgres://…`` as asyncpg wants them."""
-    return "postgresql://" + url.partition("://")[2]

@@ -107,7 +107,7 @@ def _loadable(path: Path) -> bool:
 async def _load(
     settings: Settings, database: Opened, groups: list[list[Path]], custodian: OdsCode, rejects: Path
 ) -> Summary:
-    async with services(settings, database.url, role=database.role) as node:
+    async with services(settings, database.url) as node:
         with _progress() as progress:
             loader = Loader(
                 node,

@@ -20,7 +20,7 @@ from app.audit.log import AuditLog
 from app.consent.decider import Decider
 from app.consent.policy import Policy
 from app.consent.register import ConsentRegister
-from app.db import Database
+from app.db import APPLICATION_ROLE, Database
 from app.disclosure import Disclosure, Reading
 from app.exchange import Exchange
 from app.ports import Clock
@@ -60,13 +60,13 @@ class Services:
 
 
 @asynccontextmanager
-async def services(
-    settings: Settings, database_url: str, *, role: str | None = None
-) -> AsyncIterator[Services]:
-    """Connects and starts; everything is stopped in reverse order at the end."""
+async def services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
+    """Connects as the application's role and starts; everything is stopped in reverse order at the end."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        database = await Database.connect(database_url, role=role, size=settings.database_pool_size)
+        database = await Database.connect(
+            database_url, role=APPLICATION_ROLE, size=settings.database_pool_size
+        )
         stack.push_async_callback(database.close)
         keys = KeyStore(settings.home / "keys")
         log = await _audit_log(settings, database, clock, stack)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.db import APPLICATION_ROLE
 from app.embedded import EmbeddedPostgres, claim_home
+from app.errors import NotStarted
 from app.migrate import migrate
 from app.reindexing import index_anew
 from app.settings import Settings
@@ -14,27 +15,28 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Where the database is: for the owner, who migrates, and for the application's role."""
+    """Where the database is: for the owner, who migrates, and for the application."""
 
     owner_url: str
     url: str
-    role: str | None
-    """Set when the application connects as the owner and must step down to its own role."""
+    """May be the owner's: each of the application's connections steps down to its own role."""
 
 
 @contextmanager
 def opened(settings: Settings, *, serving: bool = False) -> Iterator[Opened]:
     """A migrated database, until the block ends. ``serving``: this process is the home's one service.
 
-    Raises NotStarted when another service has the home, or the server cannot be started.
+    Raises NotStarted when another service has the home, or the server cannot be started or used.
     """
+    if settings.database_url is None and settings.database_owner_url is not None:
+        raise NotStarted("DATABASE_OWNER_URL is given without DATABASE_URL. Give both, or neither.")
     lock = claim_home(settings.home) if serving else None
     try:
         if settings.database_url is None:
             with _embedded(settings, watch=serving) as found:
                 yield found
         else:
-            yield _given(settings)
+            yield _given(settings, settings.database_url, settings.database_owner_url)
     finally:
         if lock is not None:
             lock.close()
@@ -49,17 +51,15 @@ def _embedded(settings: Settings, *, watch: bool) -> Iterator[Opened]:
         _up_to_date(owner, settings)
         if watch:
             server.watch()
-        yield Opened(owner, server.url(user=APPLICATION_ROLE), None)
+        yield Opened(owner, server.url(user=APPLICATION_ROLE))
     finally:
         server.stop()
 
 
-def _given(settings: Settings) -> Opened:
-    url = settings.database_url or ""
-    owner = settings.database_owner_url or url
+def _given(settings: Settings, url: str, owner_url: str | None) -> Opened:
+    owner = owner_url or url
     _up_to_date(owner, settings)
-    # One URL for both: connected as the owner, each connection steps down to the application's role.
-    return Opened(owner, url, APPLICATION_ROLE if owner == url else None)
+    return Opened(owner, url)
 
 
 def _up_to_date(owner_url: str, settings: Settings) -> None:

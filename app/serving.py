@@ -25,7 +25,7 @@ def run(settings: Settings, database: Opened) -> None:
 
 
 async def _serve(settings: Settings, database: Opened) -> None:
-    async with services(settings, database.url, role=database.role) as node:
+    async with services(settings, database.url) as node:
         config = uvicorn.Config(
             create_app(node),
             host=settings.host,

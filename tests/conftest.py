@@ -1,23 +1,30 @@
-"""One embedded PostgreSQL for the whole run, migrated once; each database a test gets is a copy of it."""
+"""One PostgreSQL for the whole run, migrated once; each database a test gets is a copy of it."""
 
 import itertools
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
 from app.db import APPLICATION_ROLE, Database
 from app.embedded import EmbeddedPostgres
 from app.migrate import migrate
+from tests.servers import VARIABLE, Server, a_database, a_server, drop_kept
 
 SHARED_DATA = Path(
     os.environ.get("CANDOUR_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
 )
 _copies = itertools.count()
+
+
+def pytest_report_header() -> str:
+    return f"PostgreSQL: {os.environ.get(VARIABLE, '').rpartition('@')[2] or 'embedded'}"
+
+
+def pytest_sessionfinish() -> None:
+    drop_kept()
 
 
 @pytest.fixture(scope="session")
@@ -29,35 +36,32 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    # Not under pytest's own folder: another run of pytest closes that to other users, the server's among them.
-    with tempfile.TemporaryDirectory(prefix="candour-tests-", ignore_cleanup_errors=True) as home:
-        server = EmbeddedPostgres(Path(home))
-        server.start()
+def postgres() -> Iterator[Server]:
+    with a_server() as server:
         yield server
-        server.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def template(postgres: EmbeddedPostgres) -> str:
+async def template(postgres: Server) -> AsyncIterator[str]:
     """The name of a migrated, empty database."""
-    await migrate(postgres.url())
-    return "candour"
+    if isinstance(postgres, EmbeddedPostgres):
+        await migrate(postgres.url())
+        yield "candour"
+        return
+    async with a_database(postgres, "template") as name:
+        await migrate(postgres.url(database=name))
+        yield name
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def database_name(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+async def database_name(postgres: Server, template: str) -> AsyncIterator[str]:
     """A database of this test's own."""
-    name = f"test_{next(_copies)}"
-    admin = await asyncpg.connect(postgres.url(database="postgres"))
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-    yield name
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    async with a_database(postgres, f"test_{next(_copies)}", template=template) as name:
+        yield name
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def database(postgres: EmbeddedPostgres, database_name: str) -> AsyncIterator[Database]:
+async def database(postgres: Server, database_name: str) -> AsyncIterator[Database]:
     """Connected as the application's role, as the service is."""
     connected = await Database.connect(postgres.url(user=APPLICATION_ROLE, database=database_name), size=6)
     yield connected
@@ -65,7 +69,7 @@ async def database(postgres: EmbeddedPostgres, database_name: str) -> AsyncItera
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def owner(postgres: EmbeddedPostgres, database_name: str) -> AsyncIterator[Database]:
+async def owner(postgres: Server, database_name: str) -> AsyncIterator[Database]:
     """Connected as the owner of the tables: what a database administrator can do."""
     connected = await Database.connect(postgres.url(database=database_name), size=3)
     yield connected

@@ -1,6 +1,7 @@
 """Real ``candour`` processes: each home its own, on free loopback ports, bounded in time, ended by their ids."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -23,12 +24,14 @@ from app.audit.packing import unpack
 from app.db import Database
 from app.smart.clients import Client, ClientRegister
 from app.vocabulary import PurposeOfUse, ods_code
+from tests.servers import a_kept_database, given_server
 from tests.unit.smart.forgery import forge, pair
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 END_SECONDS = 30
 Result = TypeVar("Result")
+_homes = itertools.count()
 EVERYTHING = ("system/*.cruds", "system/Consent.cruds", "system/AuditEvent.rs")
 
 
@@ -129,7 +132,7 @@ class Home:
         return None
 
     def owner_url(self) -> str:
-        given = self.settings.get("DATABASE_URL")
+        given = self.settings.get("DATABASE_OWNER_URL") or self.settings.get("DATABASE_URL")
         return given or f"postgresql://postgres:@/candour?host={self._postmaster_lines()[4]}"
 
     def end_postgres(self) -> None:
@@ -215,8 +218,20 @@ class Running:
             time.sleep(0.01)
 
 
-def a_home(factory: pytest.TempPathFactory, name: str, **settings: str) -> Home:
-    """A migrated home of a test's own: a copy of one that was made once for the whole run."""
+def a_home(factory: pytest.TempPathFactory, name: str, *, embedded: bool = False, **settings: str) -> Home:
+    """A home of a test's own: an embedded PostgreSQL, migrated; or a database on the given server, if there is one.
+
+    ``embedded``: never the given server, for a test that kills it or looks at its files.
+    """
+    server = None if embedded else given_server()
+    if server is None:
+        return _an_embedded_home(factory, name, settings)
+    given = {"DATABASE_URL": a_kept_database(server, f"{name}_{next(_homes)}"), **settings}
+    return Home(factory.mktemp(name) / "home", free_port(), given)
+
+
+def _an_embedded_home(factory: pytest.TempPathFactory, name: str, settings: Mapping[str, str]) -> Home:
+    """A copy of one that was made once for the whole run."""
     prepared = factory.getbasetemp() / "prepared-home"
     if not prepared.exists():
         made = Home(factory.mktemp("preparing") / "home", free_port())

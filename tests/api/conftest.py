@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest_asyncio
 
 from app.db import APPLICATION_ROLE, Database
-from app.embedded import EmbeddedPostgres
+from tests.servers import Server
 from tests.world import World, a_world
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def world(
-    postgres: EmbeddedPostgres, database_name: str, owner: Database, tmp_path: Path
+    postgres: Server, database_name: str, owner: Database, tmp_path: Path
 ) -> AsyncIterator[World]:
     url = postgres.url(user=APPLICATION_ROLE, database=database_name)
     async with a_world(url, owner, tmp_path) as made:

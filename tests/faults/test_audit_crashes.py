@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sized
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +21,7 @@ from app.embedded import EmbeddedPostgres
 from app.errors import AuditUnavailable, Unavailable
 from app.migrate import migrate
 from tests.fakes_audit import NODE, FixedClock, an_entry
+from tests.servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +81,7 @@ async def assert_kept(owner: Database, acknowledged: set[UUID]) -> int:
 
 
 @pytest.fixture
-def application_url(postgres: EmbeddedPostgres, database_name: str) -> str:
+def application_url(postgres: Server, database_name: str) -> str:
     return postgres.url(user=APPLICATION_ROLE, database=database_name)
 
 
@@ -173,8 +175,8 @@ class LossyWire:
     passing it on.
     """
 
-    def __init__(self, server: Path, listening: Path, at: bytes) -> None:
-        self._server, self._listening, self._at = server, listening, at
+    def __init__(self, server: str, listening: Path, at: bytes) -> None:
+        self._server, self._listening, self._at = urlsplit(server), listening, at
         self.cut: str | None = None
         self.cuts = 0
 
@@ -184,7 +186,7 @@ class LossyWire:
             yield
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_unix_connection(self._server)
+        up_reader, up_writer = await self._connect()
         back = asyncio.create_task(self._pass_on(up_reader, writer))
         with suppress(ConnectionError):
             while chunk := await reader.read(65536):
@@ -195,6 +197,12 @@ class LossyWire:
                 await up_writer.drain()
         up_writer.close()
         writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        folders = parse_qs(self._server.query).get("host")
+        if folders:
+            return await asyncio.open_unix_connection(f"{folders[0]}/{self._listening.name}")
+        return await asyncio.open_connection(self._server.hostname, self._server.port or 5432)
 
     async def _cut(
         self,
@@ -225,13 +233,14 @@ class LossyWire:
 @pytest.mark.parametrize("cut", ["before", "after"])
 @pytest.mark.parametrize("already", [1, 3], ids=["under the lock", "in one statement"])
 async def test_a_commit_whose_answer_is_lost_is_settled_by_looking(
-    cut: str, already: int, postgres: EmbeddedPostgres, database_name: str, owner: Database, tmp_path: Path
+    cut: str, already: int, postgres: Server, database_name: str, owner: Database, tmp_path: Path
 ) -> None:
-    server = postgres.home / "postgres"
+    server = urlsplit(postgres.url(user=APPLICATION_ROLE, database=database_name))
     entries = [an_entry() for _ in range(20)]
     at = b"COMMIT;\x00" if already == 1 else entries[-1].id.bytes
-    wire = LossyWire(server / ".s.PGSQL.5432", tmp_path / ".s.PGSQL.5432", at)
-    url = postgres.url(user=APPLICATION_ROLE, database=database_name).replace(str(server), str(tmp_path))
+    wire = LossyWire(server.geturl(), tmp_path / ".s.PGSQL.5432", at)
+    login = server.netloc.rpartition("@")[0]
+    url = server._replace(netloc=f"{login}@", query=f"host={tmp_path}").geturl()
     async with wire.open():
         database = await Database.connect(url, size=2)
         log = AuditLog(database, NODE, origin="rx1.example/audit", max_waiting=99, clock=FixedClock())
@@ -248,7 +257,7 @@ async def test_a_commit_whose_answer_is_lost_is_settled_by_looking(
 
 
 async def test_without_a_database_nothing_is_acknowledged(
-    postgres: EmbeddedPostgres, database_name: str, owner: Database
+    postgres: Server, database_name: str, owner: Database
 ) -> None:
     database = await Database.connect(postgres.url(user=APPLICATION_ROLE, database=database_name), size=2)
     log = AuditLog(database, NODE, origin="rx1.example/audit", max_waiting=99, clock=FixedClock())

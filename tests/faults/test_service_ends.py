@@ -19,7 +19,7 @@ RX1 = System("rx1", "RX1")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return a_home(tmp_path_factory, "ends", CANDOUR_CUSTODIANS="RX1")
+    return a_home(tmp_path_factory, "ends", embedded=True, CANDOUR_CUSTODIANS="RX1")
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class Ward:
 
 @pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return a_home(tmp_path_factory, "killed", CANDOUR_CUSTODIANS="RX1")
+    return a_home(tmp_path_factory, "killed", embedded=True, CANDOUR_CUSTODIANS="RX1")
 
 
 def _with_a_patient(home: Home) -> dict[str, str]:
@@ -184,7 +184,7 @@ def _until(http: httpx.Client, address: str, status: int) -> httpx.Response:
 def test_a_first_start_that_was_killed_is_made_good_by_the_next(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    prepared = a_home(tmp_path_factory, "first")
+    prepared = a_home(tmp_path_factory, "first", embedded=True)
     home = Home(prepared.path.parent / "fresh", prepared.port)
     dice = random.Random(11)
     for _ in range(2):

@@ -2,19 +2,15 @@
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest_asyncio
 
 from app.db import APPLICATION_ROLE, Database
-from app.embedded import EmbeddedPostgres
+from tests.servers import Server, a_database
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def sources_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Database]:
-    admin = await asyncpg.connect(postgres.url(database="postgres"))
-    await admin.execute(f"CREATE DATABASE sources TEMPLATE {template} STRATEGY file_copy")
-    connected = await Database.connect(postgres.url(user=APPLICATION_ROLE, database="sources"), size=4)
-    yield connected
-    await connected.close()
-    await admin.execute("DROP DATABASE sources WITH (FORCE)")
-    await admin.close()
+async def sources_database(postgres: Server, template: str) -> AsyncIterator[Database]:
+    async with a_database(postgres, "sources", template=template) as name:
+        connected = await Database.connect(postgres.url(user=APPLICATION_ROLE, database=name), size=4)
+        yield connected
+        await connected.close()

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.db import Database
-from app.embedded import EmbeddedPostgres
 from app.errors import DatabaseUnavailable
 from app.fhir.manifest import is_complete
 from app.records.federation import FAILURES, PAUSE_SECONDS, Answer, Breaker, Federation
 from app.records.remote import RemoteQuestion, Remotes
 from app.records.sources import Source, SourceRegister
 from app.vocabulary import Caller, EmergencyReason, OdsCode, PurposeOfUse
+from tests.servers import Server, named
 from tests.unit.records.hospital import (
     CALLER,
     NUMBER,
@@ -297,7 +297,7 @@ async def test_closing_stops_what_is_still_asked(country: Country) -> None:
 
 
 async def test_a_lost_database_is_an_outage_and_no_line(
-    country: Country, postgres: EmbeddedPostgres, database_name: str
+    country: Country, postgres: Server, database_name: str
 ) -> None:
     hospital = await country.hospital()
     lost = await Database.connect(postgres.url(database=database_name), size=1)
@@ -311,9 +311,9 @@ async def test_a_lost_database_is_an_outage_and_no_line(
 
 
 async def test_a_database_lost_while_sources_answer_is_an_outage_and_no_line(
-    country: Country, sources_database: Database, postgres: EmbeddedPostgres
+    country: Country, sources_database: Database, postgres: Server
 ) -> None:
-    lost = await Database.connect(postgres.url(database="sources"), size=1)
+    lost = await Database.connect(postgres.url(database=named("sources")), size=1)
 
     async def loses(asked: Asked, writer: asyncio.StreamWriter) -> Sent:
         await lost.close()

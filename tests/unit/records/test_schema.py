@@ -53,3 +53,29 @@ async def test_the_application_cannot_change_the_past(database: Database) -> Non
             ["audit_leaf", "audit_body", "audit_head", "resource_history"],
         )
     assert {row["privilege_type"] for row in allowed} <= {"SELECT", "INSERT"}
+
+
+async def test_what_runs_as_the_owner_looks_no_name_up_where_others_may_make_objects(owner: Database) -> None:
+    async with owner.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT proname, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
+        )
+    assert {row["proname"] for row in rows} >= {"audit_lock", "audit_grow", "audit_begin"}
+    assert {tuple(row["proconfig"]) for row in rows} == {("search_path=pg_catalog, pg_temp",)}
+
+
+async def test_a_function_of_the_applications_own_is_not_run_as_the_owner(
+    owner: Database, database: Database
+) -> None:
+    """Where PUBLIC may make objects in schema public, as it may in every PostgreSQL 14."""
+    async with owner.connection() as connection:
+        await connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    async with database.connection() as connection:
+        # An exact match, where pg_catalog has only cardinality(anyarray).
+        await connection.execute(
+            "CREATE FUNCTION public.cardinality(uuid[]) RETURNS integer LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'this ran as %', current_user; END $$"
+        )
+        await connection.execute(
+            "SELECT audit_lock('{}', ARRAY['00000000-0000-0000-0000-000000000000']::uuid[])"
+        )

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
 from app.db import APPLICATION_ROLE, Database
-from app.embedded import EmbeddedPostgres
 from app.smart.keys import KeyStore
+from tests.servers import Server, a_database
 
 
 @pytest.fixture(scope="session")
@@ -17,17 +16,14 @@ def keystore(tmp_path_factory: pytest.TempPathFactory) -> KeyStore:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def callers(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[tuple[Database, Database]]:
+async def callers(postgres: Server, template: str) -> AsyncIterator[tuple[Database, Database]]:
     """The database of all tests of clients: as the application's role, and as its owner."""
-    admin = await asyncpg.connect(postgres.url(database="postgres"))
-    await admin.execute(f"CREATE DATABASE callers TEMPLATE {template} STRATEGY file_copy")
-    application = await Database.connect(postgres.url(user=APPLICATION_ROLE, database="callers"), size=6)
-    owner = await Database.connect(postgres.url(database="callers"), size=2)
-    yield application, owner
-    await application.close()
-    await owner.close()
-    await admin.execute("DROP DATABASE callers WITH (FORCE)")
-    await admin.close()
+    async with a_database(postgres, "callers", template=template) as name:
+        application = await Database.connect(postgres.url(user=APPLICATION_ROLE, database=name), size=6)
+        owner = await Database.connect(postgres.url(database=name), size=2)
+        yield application, owner
+        await application.close()
+        await owner.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
