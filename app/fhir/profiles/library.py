@@ -82,6 +82,7 @@ class Library:
         self._profiles: dict[str, Profile | UnusableProfile] = {}
         self._trees: dict[str, Node | UnusableProfile] = {}
         self._growing: set[str] = set()
+        """Those whose differential is being read: it may lead back to itself."""
 
     def profile(self, canonical: str) -> Profile | None:
         """None when there is none. Raises UnusableProfile when nothing can be checked against it."""
@@ -91,7 +92,7 @@ class Library:
             return None
         if url not in self._profiles:
             try:
-                self._profiles[url] = self.compile(definition)
+                self._profiles[url] = self._profile(definition, self._known_tree(url, definition, ()))
             except UnusableProfile as error:
                 self._profiles[url] = error
         found = self._profiles[url]
@@ -101,15 +102,15 @@ class Library:
 
     def compile(self, definition: Mapping[str, Any]) -> Profile:
         """A profile that need not be among those of the library. Raises UnusableProfile."""
-        definition = dict(definition)
-        tree = self._tree(definition, ())
-        name = definition["name"]
+        return self._profile(definition, self._tree(definition, ()))
+
+    def _profile(self, definition: Mapping[str, Any], tree: Node) -> Profile:
         return Profile(
             url=definition["url"],
-            name=name,
+            name=definition["name"],
             type=definition["type"],
             tree=tree,
-            rule=compiled(tree, name, self),
+            rule=compiled(tree, definition["name"], self),
             contexts=tuple(Context(one["type"], one["expression"]) for one in definition.get("context", ())),
             context_invariants=tuple(definition.get("contextInvariant", ())),
             library=self,
@@ -180,13 +181,10 @@ class Library:
 
     def _known_tree(self, url: str, definition: Mapping[str, Any], chain: tuple[str, ...]) -> Node:
         if url not in self._trees:
-            self._growing.add(url)
             try:
                 self._trees[url] = self._tree(definition, chain)
             except UnusableProfile as error:
                 self._trees[url] = error
-            finally:
-                self._growing.discard(url)
         found = self._trees[url]
         if isinstance(found, UnusableProfile):
             raise found
@@ -198,8 +196,13 @@ class Library:
             tree = root(definition["type"])
             overlay(tree, definition["snapshot"]["element"], _nowhere)
             return tree
-        tree = self._base(definition, (*chain, definition["url"])).copy()
-        overlay(tree, definition["differential"]["element"], self.tree)
+        url = definition["url"]
+        tree = self._base(definition, (*chain, url)).copy()
+        self._growing.add(url)
+        try:
+            overlay(tree, definition["differential"]["element"], self.tree)
+        finally:
+            self._growing.discard(url)
         return tree
 
     def _base(self, definition: Mapping[str, Any], chain: tuple[str, ...]) -> Node:
@@ -236,7 +239,7 @@ def _nowhere(canonical: str) -> None:
 def _check_definition(definition: Mapping[str, Any]) -> None:
     """What can be relied on from here on."""
     try:
-        validate(definition, expected_type="StructureDefinition")
+        validate(dict(definition), expected_type="StructureDefinition")
     except CandourError as error:
         first = next(iter(error.issues))
         raise UnusableProfile(

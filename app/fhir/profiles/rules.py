@@ -115,9 +115,10 @@ class _Compiler:
     def _slice(self, name: str, one: Node, node: Node, slicing: Slicing) -> Slice:
         tells = None if name == "@default" else belongs(slicing, one, self._profiles)
         rule = self.rule(one, node)
-        most = None if one.max == node.max else one.max
+        least = 0 if one.granted and one.min <= one.granted.min else one.min
+        most = None if one.max in (node.max, one.granted and one.granted.max) else one.max
         check = rule.check if _has_content(rule) else None
-        return Slice(one.id, one.min, most, tells, check, rule.slices)
+        return Slice(one.id, least, most, tells, check, rule.slices)
 
     def _content(self, node: Node) -> Rule | None:
         seen = {id(node)}

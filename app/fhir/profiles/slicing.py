@@ -1,7 +1,7 @@
 """Which slice a value belongs to, and whether the slices are as the profile has them (R4 profiling#slicing)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from app.fhir.findings import Place
 from app.fhir.profiles.bindings import is_bound
@@ -37,6 +37,17 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Holds:
+    """The commonest Test: whether this text stands at the path."""
+
+    path: tuple[Step, ...]
+    text: str
+
+    def __call__(self, item: Item, scene: Scene) -> bool:
+        return any(found.value == self.text for found in follow(item, self.path, scene))
+
+
+@dataclass(frozen=True, slots=True)
 class _Placed:
     """A value, and by their index the slices that it belongs to and those that it may belong to."""
 
@@ -59,6 +70,18 @@ class Slices:
     rules: str
     ordered: bool
     slices: tuple[Slice, ...]
+    path: tuple[Step, ...] | None = field(init=False)
+    """When all slices are told by a text at one path, that path: then ``texts`` is quicker than each Test."""
+    texts: Mapping[str, list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tests = [one.belongs for one in self.slices if isinstance(one.belongs, Holds)]
+        alike = len(tests) == len(self.slices) and len({test.path for test in tests}) == 1
+        texts: dict[str, list[int]] = {}
+        for index, test in enumerate(tests):
+            texts.setdefault(test.text, []).append(index)
+        object.__setattr__(self, "path", tests[0].path if alike else None)
+        object.__setattr__(self, "texts", texts)
 
     def check(self, items: Sequence[Item], place: Place, scene: Scene) -> None:
         """``items`` are all values of the element in the parent at ``place``. Raises EnoughError."""
@@ -73,6 +96,9 @@ class Slices:
             scene.verdict.warning("not-supported", (place, self.name, None), text)
 
     def _placed(self, item: Item, scene: Scene) -> _Placed:
+        if self.path is not None:
+            texts = {found.value for found in follow(item, self.path, scene) if found.value.__class__ is str}
+            return _Placed(item, tuple(sorted(one for text in texts for one in self.texts.get(text, ()))), ())
         surely: list[int] = []
         perhaps: list[int] = []
         for index, one in enumerate(self.slices):
@@ -154,10 +180,13 @@ def _criterion(of: Discriminator, one: Node, profiles: Profiles) -> Test | None:
     return _by_value(nodes, path) or _by_existence(nodes, path) or _by_url(one, path)
 
 
-def _by_value(nodes: Iterable[Node], path: Sequence[Step]) -> Test | None:
+def _by_value(nodes: Sequence[Node], path: tuple[Step, ...]) -> Test | None:
     shapes = [shape for node in nodes if (shape := _shape(node)) is not None]
     if not shapes:
         return None
+    fixed = nodes[0].fixed
+    if len(nodes) == 1 and fixed is not None and isinstance(fixed.value, str):
+        return Holds(path, fixed.value)
     shape = shapes[0] if len(shapes) == 1 else _any(shapes)
     return _somewhere(path, shape) if path else shape
 
