@@ -14,11 +14,12 @@ Json = dict[str, Any]
 
 
 def resources(path: Path) -> Iterator[Json]:
-    """Of an NDJSON file, or of a Bundle in one; both compressed."""
+    """Of an NDJSON file, or of the Bundle in a JSON file; both compressed."""
+    is_bundle = path.name.endswith(".json.xz")
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             resource = json.loads(line, parse_float=Decimal)
-            if resource["resourceType"] == "Bundle" and resource.get("type") == "collection":
+            if is_bundle:
                 yield from (entry["resource"] for entry in resource["entry"])
             else:
                 yield resource

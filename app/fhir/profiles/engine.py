@@ -113,6 +113,7 @@ def _as_it_is(value: Any) -> Any:
 class _Engine:
     apply: Any
     node: Any
+    start: Any
     parse: Any
     model: Any
 
@@ -124,9 +125,15 @@ def _engine() -> _Engine:
     from fhirpathpy.models import models
     from fhirpathpy.parser import parse
 
+    class Start(ResourceNode):
+        """A value that is asked for its own type by name: ``Patient.name`` of a Patient, and so for datatypes."""
+
+        def __getitem__(self, name: str) -> Any:
+            return self.path if name == "resourceType" else self.data[name]
+
     types: Any = TypeInfo
     types.model = models["r4"]  # which it does itself only when it first meets ``is``
-    return _Engine(apply_parsed_path, ResourceNode, parse, models["r4"])
+    return _Engine(apply_parsed_path, ResourceNode, Start, parse, models["r4"])
 
 
 @lru_cache(maxsize=4_096)
@@ -154,7 +161,7 @@ def _evaluated(
     variables: Mapping[str, tuple[Any, str]],
 ) -> bool:
     engine = _engine()
-    start = engine.node(shown(item.value if item.value is not None else item.companion), item.kind or None)
+    start = engine.start(shown(item.value if item.value is not None else item.companion), item.kind or None)
     context = {name: engine.node(shown(value), kind or None) for name, (value, kind) in variables.items()}
     options = {"userInvocationTable": _functions(scene), "traceFn": _silently}
     found = engine.apply(start, tree, {**context, "context": start}, engine.model, options)
