@@ -136,6 +136,32 @@ def test_what_belongs_to_no_other_slice_belongs_to_the_default() -> None:
     assert found == [("required", "Patient.identifier[1].use")]
 
 
+def test_a_default_slice_that_asks_nothing_opens_a_closed_slicing() -> None:
+    profile = numbers(element("Patient.identifier:@default"), rules="closed")
+    assert errors(patient("urn:nhs", "urn:other"), profile) == []
+
+
+def test_a_slice_has_bounds_of_its_own() -> None:
+    profile = numbers(element("Patient.identifier:local.value", maxLength=3))
+    long = {"system": "urn:local", "value": "1234"}
+    resource = {"resourceType": "Patient", "identifier": [{"system": "urn:nhs", "value": "1234"}, long]}
+    assert errors(resource, profile) == [("too-long", "Patient.identifier[1].value")]
+    named = structure(
+        "Named",
+        "Patient",
+        element("Patient.name.given", slicing=sliced(("value", "$this"))),
+        element("Patient.name.given:initial", patternString="Ab", maxLength=1),
+    )
+    assert errors({"resourceType": "Patient", "name": [{"given": ["Ab", "Abc"]}]}, named) == [
+        ("too-long", "Patient.name[0].given[0]")
+    ]
+
+
+def test_slices_of_what_r4_does_not_have_are_missed() -> None:
+    profile = structure("Odd", "Patient", element("Patient.nickname:short", min=1))
+    assert errors({"resourceType": "Patient"}, profile) == [("required", "Patient.nickname")]
+
+
 # Ways to tell slices apart.
 
 CODES = structure(
@@ -429,6 +455,7 @@ def test_slices_that_nothing_tells_apart_are_said_not_to_have_been_checked(slici
         element("Patient.identifier", **said),
         element("Patient.identifier:one", min=1),
         element("Patient.identifier:one.use", min=1),
+        element("Patient.identifier:one.assigner"),
     )
     [issue] = check(patient("urn:nhs"), profile)
     assert (issue.severity, issue.expression) == ("warning", "Patient.identifier")
