@@ -78,7 +78,7 @@ class Library:
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
-        self._definitions: dict[str, Mapping[str, Any] | None] = {}
+        self._definitions: dict[str, Mapping[str, Any]] = {}
         self._profiles: dict[str, Profile | UnusableProfile] = {}
         self._trees: dict[str, Node | UnusableProfile] = {}
         self._growing: set[str] = set()
@@ -97,7 +97,7 @@ class Library:
                 self._profiles[url] = error
         found = self._profiles[url]
         if isinstance(found, UnusableProfile):
-            raise found
+            raise found.with_traceback(None)
         return found
 
     def compile(self, definition: Mapping[str, Any]) -> Profile:
@@ -140,13 +140,15 @@ class Library:
             return None
         if not is_a(item.kind, kind):
             return False
+        if self._is_r4s_own(canonical):
+            return True
         profile = self._usable(canonical)
         if profile is None or (item.value is None and item.companion is None):
             return None
         return scene.conforms(item, canonical, profile.rule.check)
 
     def require(self, item: Item, canonical: str, scene: Scene) -> None:
-        if _r4_type(canonical) and self._definition(canonical) is None:
+        if self._is_r4s_own(canonical):
             return
         try:
             profile = self.profile(canonical)
@@ -172,12 +174,20 @@ class Library:
 
     # Definitions and their trees.
 
+    def _is_r4s_own(self, canonical: str) -> bool:
+        """Whether it asks nothing beyond R4: the definition of a type, which the caller does not have."""
+        return bool(_r4_type(canonical)) and self._definition(canonical) is None
+
     def _definition(self, url: str) -> Mapping[str, Any] | None:
-        if url not in self._definitions:
-            found = self._resolve(url)
-            is_one = found is not None and found.get("resourceType") == "StructureDefinition"
-            self._definitions[url] = found if is_one else _OWN.get(url)
-        return self._definitions[url]
+        if url in self._definitions:
+            return self._definitions[url]
+        found = self._resolve(url)
+        if found is None or found.get("resourceType") != "StructureDefinition":
+            found = _OWN.get(url)
+        if found is not None:
+            # What is not there is not kept: anybody may name anything as an extension or a profile.
+            self._definitions[url] = found
+        return found
 
     def _known_tree(self, url: str, definition: Mapping[str, Any], chain: tuple[str, ...]) -> Node:
         if url not in self._trees:
@@ -187,7 +197,7 @@ class Library:
                 self._trees[url] = error
         found = self._trees[url]
         if isinstance(found, UnusableProfile):
-            raise found
+            raise found.with_traceback(None)  # which would grow each time
         return found
 
     def _tree(self, definition: Mapping[str, Any], chain: tuple[str, ...]) -> Node:

@@ -249,6 +249,15 @@ def test_one_of_several_profiles_of_a_type_is_enough() -> None:
     assert found == [("structure", "Patient.name[0]")]
 
 
+def test_r4s_own_definition_of_a_type_is_satisfied_by_whatever_is_of_it() -> None:
+    named = structure("Named", "Person", element("Person.name", min=1))
+    either = [{"code": "Resource", "profile": [R4 + "Patient", named["url"]]}]
+    profile = structure("Either", "Bundle", element("Bundle.entry.resource", type=either))
+    for resource, found in (({"resourceType": "Patient"}, 0), ({"resourceType": "Person"}, 1)):
+        bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": resource}]}
+        assert len(check(bundle, profile, named)) == found
+
+
 def test_an_unknown_profile_of_a_type_is_said_not_to_have_been_checked() -> None:
     typed = element("Patient.name", type=[{"code": "HumanName", "profile": [HERE + "Nowhere"]}])
     [issue] = check(patient(name=[{"text": "A"}, {"text": "B"}]), structure("Named", "Patient", typed))

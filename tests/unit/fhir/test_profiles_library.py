@@ -1,5 +1,6 @@
 """Definitions become profiles: snapshots as they are, differentials over what they derive from, or a refusal."""
 
+import traceback
 from typing import Any
 
 import pytest
@@ -288,8 +289,32 @@ def test_a_definition_is_asked_for_once() -> None:
     known = Library(resolve)
     first = known.profile(definition["url"])
     assert known.profile(definition["url"] + "|2.0") is first is not None
-    assert known.profile("urn:other") is known.profile("urn:other") is None
-    assert asked == [definition["url"], R4 + "Patient", "urn:other"]
+    assert asked == [definition["url"], R4 + "Patient"]
+
+
+def test_what_callers_name_and_nobody_has_is_not_kept() -> None:
+    known = Library(nowhere)
+    names = [f"urn:{number}" for number in range(100)]
+    named = {
+        "resourceType": "Patient",
+        "meta": {"profile": names},
+        "extension": [{"url": name} for name in names],
+    }
+    validate_claims(named, known)
+    kept = [value for value in vars(known).values() if isinstance(value, dict | set)]
+    assert len(kept) == 4 and not any(kept)
+
+
+def test_a_refusal_is_remembered_without_a_trace() -> None:
+    known = library(structure("Odd", "Patient", baseDefinition=HERE + "Nowhere"))
+
+    def frames() -> int:
+        with pytest.raises(UnusableProfile) as refused:
+            known.profile(HERE + "Odd")
+        return len(traceback.extract_tb(refused.value.__traceback__))
+
+    frames()
+    assert len({frames() for _ in range(5)}) == 1
 
 
 def test_another_kind_of_resource_under_a_canonical_is_no_profile() -> None:
