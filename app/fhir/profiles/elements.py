@@ -12,6 +12,7 @@ from typing import Any
 
 from app.errors import UnusableProfile
 from app.fhir.definitions import Element, json_names, type_definition
+from app.fhir.text import DEEPEST
 
 Json = Mapping[str, Any]
 
@@ -121,6 +122,11 @@ class Node:
         self.children[child.name] = child
         return child
 
+    def height(self) -> int:
+        """How many nodes stand above one another, this one counted."""
+        below = (one.height() for one in (*self.children.values(), *self.slices.values()))
+        return 1 + max(below, default=0)
+
     def size(self) -> int:
         """How many nodes there are, this one counted."""
         return 1 + sum(one.size() for one in (*self.children.values(), *self.slices.values()))
@@ -202,6 +208,7 @@ class _Growth:
     def at(self, id: str) -> Node:
         """The node with this id, which is made when there is none. Raises UnusableProfile when there are too many."""
         node = self._tree
+        self._descend(id.count("."))
         for name, slice_name in _segments(id)[1:]:
             node = self._child(node, name)
             if slice_name:
@@ -215,6 +222,7 @@ class _Growth:
             return parent.children[name]
         if (profiled := _in_profile(parent, name, self._trees)) is not None:
             self._take(profiled.size())
+            self._descend(parent.id.count(".") + profiled.height())
             return parent.add(_granted(profiled, parent.id, profiled.id.rpartition(".")[0]))
         self._take(1)
         for type_name in parent.types:
@@ -230,6 +238,10 @@ class _Growth:
             self._take(1)
             of.slices[name] = _slice_of(of, name)
         return of.slices[name]
+
+    def _descend(self, levels: int) -> None:
+        if levels > DEEPEST:
+            raise UnusableProfile(f"Its elements go more than {DEEPEST} levels deep.")
 
     def _take(self, nodes: int) -> None:
         self._room -= nodes

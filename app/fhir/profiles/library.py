@@ -23,7 +23,7 @@ Resolve = Callable[[str], Mapping[str, Any] | None]
 """The StructureDefinition with a canonical, without its version; None when there is none."""
 
 DEEPEST_CHAIN = 32
-"""Profiles derived from one another."""
+"""Profiles derived from one another, or going into one another."""
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
     R4 + "SimpleQuantity": {
@@ -120,7 +120,7 @@ class Library:
 
     def tree(self, canonical: str) -> Node | None:
         definition = self._definition(canonical)
-        if definition is None or canonical in self._growing:
+        if definition is None or canonical in self._growing or len(self._growing) > DEEPEST_CHAIN:
             return None
         try:
             return self._known_tree(canonical, definition, ())
@@ -255,6 +255,8 @@ def _check_definition(definition: Mapping[str, Any]) -> None:
         raise UnusableProfile(
             f"It breaks R4's own rules: {first.text}", expression=first.expression
         ) from error
+    except RecursionError as error:
+        raise UnusableProfile("It is nested too deeply.") from error
     if definition["kind"] == "logical" or not _is_r4(definition["type"]):
         raise UnusableProfile("It is not about a type of R4.")
     if "snapshot" not in definition and "differential" not in definition:

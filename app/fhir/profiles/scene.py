@@ -1,6 +1,7 @@
 """Where a check takes place: the resource, what contains it, and what the caller knows of codes."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import cache
 from typing import Any, Protocol
 
@@ -41,22 +42,10 @@ def nobody_knows(value_set: str) -> None:
 class Scene:
     """One resource under check. ``inside`` gives that of a resource in it; the verdict is the same one."""
 
-    __slots__ = (
-        "_bundles",
-        "_known",
-        "_trials",
-        "checked",
-        "container",
-        "invariants",
-        "resource",
-        "said",
-        "verdict",
-    )
-
     def __init__(self, resource: Json, known: Members, *, invariants: bool) -> None:
         self.resource = resource
         """FHIRPath's %resource."""
-        self.container = resource
+        self.container: Json
         """FHIRPath's %rootResource: what ``#id`` is looked for in."""
         self.invariants = invariants
         self.verdict = Verdict()
@@ -67,24 +56,26 @@ class Scene:
         self._trials: dict[tuple[str, int, int], bool] = {}
         self._known = known
         self._bundles: tuple[dict[str, Json], ...] = ()
-        if resource.get("resourceType") == "Bundle":
-            self._bundles = (_entries(resource),)
+        self._enter(resource)
+
+    def _enter(self, container: Json) -> None:
+        self.container = container
+        contained = container.get("contained")
+        items = [one for one in contained if one.__class__ is dict] if contained.__class__ is list else []
+        self._contained = frozenset(map(id, items))
+        self._local = {"#": container}
+        for one in items:
+            if one.get("id").__class__ is str:
+                self._local.setdefault("#" + one["id"], one)
+        if container.get("resourceType") == "Bundle":
+            self._bundles = (_entries(container), *self._bundles)
 
     def inside(self, resource: Json) -> "Scene":
         """The scene of a resource within this one: contained, an entry, or a target of a Reference."""
-        scene = self._like(self.verdict)
+        scene = copy(self)
         scene.resource = resource
-        if not any(resource is one for one in self._contained()):
-            scene.container = resource
-            if resource.get("resourceType") == "Bundle":
-                scene._bundles = (_entries(resource), *self._bundles)
-        return scene
-
-    def _like(self, verdict: Verdict) -> "Scene":
-        scene = Scene.__new__(Scene)
-        for name in Scene.__slots__:
-            setattr(scene, name, getattr(self, name))
-        scene.verdict = verdict
+        if id(resource) not in self._contained:
+            scene._enter(resource)
         return scene
 
     # Whether something conforms, without saying so.
@@ -98,8 +89,8 @@ class Scene:
         return self._trials[key]
 
     def _tried(self, item: Item, check: Callable[[Item, "Scene"], None]) -> bool:
-        scene = self._like(Verdict(most=1))
-        scene.said, scene.checked = set(), set()
+        scene = copy(self)
+        scene.verdict, scene.said, scene.checked = Verdict(most=1), set(), set()
         try:
             check(item, scene)
         except EnoughError:
@@ -120,21 +111,14 @@ class Scene:
         text = reference.get("reference") if reference.__class__ is dict else None
         if text.__class__ is not str:
             return None
-        if text == "#":
-            return self.container
         if text[:1] == "#":
-            named = (one for one in self._contained() if one.__class__ is dict and one.get("id") == text[1:])
-            return next(named, None)
+            return self._local.get(text)
         return next((bundle[text] for bundle in self._bundles if text in bundle), None)
 
     def target_type(self, reference: Any) -> str:
         """The type of what a Reference points to, as far as can be told from here; otherwise empty."""
         found = self.find(reference)
         return resource_type(found) if found is not None else target_type(reference) or ""
-
-    def _contained(self) -> list[Any]:
-        contained = self.container.get("contained")
-        return contained if contained.__class__ is list else []
 
 
 def _entries(bundle: Json) -> dict[str, Json]:

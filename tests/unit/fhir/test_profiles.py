@@ -434,6 +434,20 @@ def test_a_value_set_that_r4_requires_is_known_without_terminology() -> None:
     assert errors(bad, profile) == [("code-invalid", "Observation.meta.tag[0]")]
 
 
+def test_what_r4_requires_and_knows_is_left_to_the_base_check() -> None:
+    binding = {"strength": "required", "valueSet": "http://hl7.org/fhir/ValueSet/observation-status"}
+    profile = structure("Same", "Observation", element("Observation.status", binding=binding))
+    nothing = codes({binding["valueSet"]: []})
+    assert check(observation(), profile, members=nothing) == []
+
+
+def test_what_r4_requires_and_nobody_can_list_is_said_not_to_have_been_checked() -> None:
+    binding = {"strength": "required", "valueSet": "http://hl7.org/fhir/ValueSet/mimetypes"}
+    photo = structure("Photo", "Patient", element("Patient.photo.contentType", binding=binding))
+    [issue] = check(patient(photo=[{"contentType": "image/png", "data": "AAAA"}]), photo)
+    assert (issue.severity, issue.code) == ("warning", "not-found")
+
+
 # Extensions.
 
 RANK = extension(
@@ -756,6 +770,17 @@ def test_profiles_of_a_primitive_that_double_come_to_an_end() -> None:
     assert [issue.text for issue in found] == [
         f"Not checked: the profile {HERE}Deep40; it is not known here."
     ]
+
+
+def test_a_crowd_of_contained_resources_is_gone_through_once() -> None:
+    crowd = [{"resourceType": "Basic", "id": f"c{number}"} for number in range(20_000)]
+    references = [{"reference": f"#c{number}"} for number in range(20_000)]
+    typed = [{"code": "Reference", "targetProfile": [R4 + "Practitioner"]}]
+    profile = library(structure("Crowd", "Patient", element("Patient.generalPractitioner", type=typed)))
+    known = profile.profile(HERE + "Crowd")
+    assert known is not None
+    found = validate_profile(patient(contained=crowd, generalPractitioner=references), known)
+    assert len(found) == 100
 
 
 def test_a_hundred_errors_are_enough() -> None:

@@ -20,7 +20,7 @@ PATIENT: Json = {
     "gender": "male",
     "deceasedBoolean": False,
     "name": [{"family": "Chalmers", "given": ["Peter", "James"], "use": "official"}, {"text": "Jim"}],
-    "maritalStatus": {"coding": [{"system": "urn:m", "code": "M"}]},
+    "maritalStatus": {"coding": [{"system": "urn:m", "code": "M"}, {"system": "urn:n", "code": "N"}]},
 }
 TOLD = {"extension": [{"url": "urn:told", "valueString": "by mother"}]}
 
@@ -53,7 +53,8 @@ def answer(expression: str | None, resource: Json = PATIENT, item: Item | None =
         ("name.trace('x').exists()", True),
         ("gender.memberOf('urn:vs|1')", True),
         ("maritalStatus.memberOf('urn:vs')", True),
-        ("maritalStatus.coding.memberOf('urn:vs')", True),
+        ("maritalStatus.coding.first().memberOf('urn:vs')", True),
+        ("maritalStatus.coding.last().memberOf('urn:vs')", False),
         ("id.memberOf('urn:vs')", False),
         ("htmlChecks()", True),
     ],

@@ -208,6 +208,29 @@ def test_profiles_that_double_in_one_another_are_refused() -> None:
         [known.profile(f"{HERE}Deep{depth}") for depth in reversed(range(30))]
 
 
+@pytest.mark.parametrize("depth", [30, 500])
+def test_profiles_that_go_ever_deeper_come_to_an_end(depth: int) -> None:
+    def deeper(number: int) -> Json:
+        typed = [{"code": "Extension", "profile": [f"{HERE}Deep{number + 1}"]}]
+        at = "Extension.extension:inner"
+        return extension(f"Deep{number}", element(at, type=typed), element(f"{at}.extension:inner", min=0))
+
+    known = library(*map(deeper, range(depth)))
+    for number in (0, depth - 1):
+        assert known.profile(f"{HERE}Deep{number}") is not None
+
+
+def test_elements_without_end_are_refused() -> None:
+    odd = structure("Odd", "Questionnaire", element("Questionnaire" + ".item" * 1_000, min=1))
+    with pytest.raises(UnusableProfile, match="more than 64 levels deep"):
+        compile_profile(odd, nowhere)
+    nested: Json = {"url": "urn:x", "valueString": "x"}
+    for _ in range(3_000):
+        nested = {"url": "urn:x", "extension": [nested]}
+    with pytest.raises(UnusableProfile, match="nested too deeply"):
+        compile_profile(structure("Odd", "Patient", extension=[nested]), nowhere)
+
+
 # Refusals.
 
 
