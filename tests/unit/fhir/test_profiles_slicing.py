@@ -256,6 +256,40 @@ def test_a_slice_is_told_by_what_its_children_have_fixed() -> None:
     ]
 
 
+def test_a_path_may_lead_into_the_profile_of_a_type() -> None:
+    woman = structure("Woman", "Patient", element("Patient.gender", min=1, fixedCode="female"))
+    profile = structure(
+        "Mothers",
+        "Bundle",
+        element("Bundle.entry", slicing=sliced(("value", "resource.gender"), ("exists", "resource.photo"))),
+        element("Bundle.entry:mother", min=1, max="1"),
+        element("Bundle.entry:mother.resource", type=[{"code": "Patient", "profile": [woman["url"]]}]),
+    )
+
+    def bundle(*genders: str) -> Json:
+        entries = [{"resource": {"resourceType": "Patient", "gender": gender}} for gender in genders]
+        return {"resourceType": "Bundle", "type": "collection", "entry": entries}
+
+    assert errors(bundle("male", "female"), profile, woman) == []
+    assert errors(bundle("male"), profile, woman) == [("required", "Bundle.entry")]
+    assert errors(bundle("female", "female"), profile, woman) == [("structure", "Bundle.entry")]
+
+
+def test_each_slice_may_be_told_at_a_path_of_its_own() -> None:
+    profile = structure(
+        "Either",
+        "Patient",
+        element("Patient.identifier", slicing=sliced(("value", "system"), ("value", "use"))),
+        element("Patient.identifier:nhs", max="1"),
+        element("Patient.identifier:nhs.system", fixedUri="urn:nhs"),
+        element("Patient.identifier:old", max="1"),
+        element("Patient.identifier:old.use", fixedCode="old"),
+    )
+    nhs, old = {"system": "urn:nhs"}, {"system": "urn:other", "use": "old"}
+    for identifiers, count in (([nhs, old], 0), ([nhs, nhs], 1), ([old, old], 1), ([nhs, nhs, old, old], 2)):
+        assert len(errors({"resourceType": "Patient", "identifier": identifiers}, profile)) == count
+
+
 def test_existence_tells_slices_apart() -> None:
     profile = structure(
         "Periods",
