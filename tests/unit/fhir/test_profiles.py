@@ -514,6 +514,20 @@ def test_a_context_may_be_another_extension() -> None:
     assert errors(patient(extension=[part]), ANYONE, outer, inner) == [("extension", "Patient.extension[0]")]
 
 
+def test_an_extension_of_r4s_own_may_stand_where_r4_itself_has_it() -> None:
+    """R4 says that it belongs to a type's code, and uses it in the type."""
+    name = "structuredefinition-fhir-type"
+    value = element("Extension.value[x]", type=[{"code": "url"}])
+    known = extension(name, value, context="ElementDefinition.type.code", url=R4 + name)
+    known["differential"]["element"][-1]["fixedUri"] = R4 + name
+    said = {"extension": [{"url": R4 + name, "valueUrl": "string"}]}
+    types = [{"code": "string", **said}]
+    definition = structure("Typed", "Patient", element("Patient.id", type=types))
+    anything = structure("Anything", "StructureDefinition")
+    assert errors(definition, anything, known) == []
+    assert errors(definition | said, anything, known) == [("extension", "StructureDefinition.extension[0]")]
+
+
 def test_a_context_by_fhirpath_is_said_not_to_have_been_checked() -> None:
     known = extension("Own", element("Extension.value[x]", type=[{"code": "string"}]))
     known["context"] = [{"type": "fhirpath", "expression": "Patient.name.where(use = 'official')"}]

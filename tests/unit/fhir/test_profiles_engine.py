@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.fhir.profiles.engine import CHECKED_ANYWAY, holds
+from app.fhir.profiles.engine import CHECKED_ANYWAY, has_companions, holds, without_companions
 from app.fhir.profiles.items import Item, whole
 from app.fhir.profiles.scene import Scene
 from tests.profile_builder import codes
@@ -152,6 +152,23 @@ def test_extensions_of_a_primitive_are_found_by_who_asks_for_them() -> None:
     told = PATIENT | {"_birthDate": TOLD}
     assert answer("birthDate.extension('urn:told').exists()", told) is True
     assert answer("extension.empty()", PATIENT) is True
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"birthDate": "2001", "_birthDate": TOLD}, True),
+        ({"name": [{"text": "A"}, {"family": "B", "_family": TOLD}], "id": "x"}, True),
+        ({"_birthDate": TOLD, "id": "x"}, False),
+        ({"name": [{"text": "A", "given": ["B"]}, {}]}, False),
+        ({}, False),
+        ([], False),
+        ("x", False),
+    ],
+)
+def test_companions_are_found_wherever_they_stand(value: Any, expected: bool) -> None:
+    assert has_companions(value) is expected
+    assert (without_companions(value) != value) is expected
 
 
 def test_there_is_no_answer_where_the_two_could_be_mistaken() -> None:

@@ -188,6 +188,11 @@ def test_every_discriminator_has_to_be_met(codings: list[tuple[str, str]], confo
     assert (errors(coded, CODES) == []) is conforms
 
 
+def test_what_meets_every_discriminator_counts() -> None:
+    twice = observation(code={"coding": [{"system": LOINC, "code": "29463-7"}] * 2})
+    assert errors(twice, CODES) == [("structure", "Observation.code.coding")]
+
+
 def test_a_path_through_a_required_slice_leads_to_what_that_slice_says() -> None:
     """As HL7's blood pressure has it: components are told apart by one of their codings, whatever the others."""
     systolic = "Observation.component:systolic"
@@ -524,7 +529,11 @@ def test_the_url_alone_tells_it_when_the_definition_is_unknown() -> None:
     race = {"url": RACE["url"], "valueCode": "x"}
     found = check({"resourceType": "Patient", "extension": [race]}, RACED)
     assert [issue.severity for issue in found] == ["warning", "information"]
-    assert errors({"resourceType": "Patient"}, RACED) == [("required", "Patient.extension")]
+    other = {"url": "urn:other", "valueCode": "x"}
+    for extensions, code in (([other], "required"), ([race, other, race], "structure")):
+        assert errors({"resourceType": "Patient", "extension": extensions}, RACED) == [
+            (code, "Patient.extension")
+        ]
 
 
 def test_extensions_of_a_primitive_are_sliced_where_they_stand() -> None:

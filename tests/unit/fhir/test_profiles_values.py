@@ -108,4 +108,5 @@ def test_an_order_is_the_others_reversed(one: Any, other: Any) -> None:
 def test_a_long_value_is_shown_in_part() -> None:
     assert shown({"text": "x" * 500}).endswith("x…")
     assert len(shown("x" * 500)) == 120
+    assert shown("x" * 118) == '"' + "x" * 118 + '"'
     assert shown({"value": Decimal("1.50"), "text": "é"}) == '{"value": "1.50", "text": "é"}'
