@@ -120,6 +120,12 @@ class UnprocessablePatch(CandourError):
     )
 
 
+class UnusableProfile(BusinessRule):
+    """A StructureDefinition that nothing can be checked against; the text says why."""
+
+    code, text = "not-supported", "Nothing can be checked against this StructureDefinition."
+
+
 # Who is asking, and whether they may.
 
 
