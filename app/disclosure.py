@@ -30,7 +30,7 @@ from app.errors import (
     NotPermitted,
     TooCostly,
 )
-from app.fhir import bundle, manifest
+from app.fhir import bundle, criteria, manifest
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.history import HistoryWindow
 from app.fhir.instants import instant
@@ -38,6 +38,7 @@ from app.fhir.links import with_links
 from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import Criterion, Ignored, ReferenceCriterion, SearchQuery
 from app.fhir.subset import Subset
+from app.fhir.text import parse
 from app.ports import AuditSink, Clock
 from app.records import reading, searching
 from app.records.cursor import CursorSeal
@@ -58,6 +59,7 @@ Part = tuple[Disclosed, Sequence[int]]
 """What was released, and the keys of the Patients it is about where they are several."""
 
 _MOST_CANDIDATES = 10_000
+_MOST_DEFINITIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +227,34 @@ class Disclosure:
         return Release(self._audit_bundle(asked, patient_id, found, count), receipts)
 
     @accounted
-    async def of_nobody(self, asked: Asked, resource_type: str, text: str) -> Release:
-        """An answer made of definitions alone, which holds nothing of anybody: recorded all the same."""
-        self._may(asked, resource_type, "s")
+    async def of_nobody(self, asked: Asked, resource_type: str, text: str, *, letters: str = "s") -> Release:
+        """An answer made of definitions alone, which holds nothing of anybody: recorded all the same.
+
+        By whoever has a scope for the type with one of ``letters``.
+        """
+        if not any(scopes.permits(asked.caller.scopes, resource_type, letter) for letter in letters):
+            raise InsufficientScope(scopes.suffices(resource_type, letters[-1]))
         if not await reading.client_is_active(self._at.database, asked.caller.client_id):
             raise NotAuthenticated
         receipts = await self._at.audit.record([entry_for(asked, "0", _SERVED)])
         asked.recorded = True
         return Release(text, receipts)
+
+    async def definitions(self, resource_type: str, urls: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Definitions kept here by their canonical URL, for the service's own use; of several, the latest written.
+
+        ``resource_type`` is one of nobody's records (StructureDefinition, ValueSet …).
+        """
+        if in_patient_compartment(resource_type):
+            raise NotFound
+        if not urls:
+            return {}
+        question = Question(
+            resource_type, None, (criteria.uri("url", urls),), TRUE, Sort(descending=False), _MOST_DEFINITIONS
+        )
+        page = await searching.search(self._at.database, question)
+        found = (parse(row.record.content).value for row in page.rows)
+        return {one["url"]: one for one in found if one.get("url") in urls}
 
     # Recording, for this module and for those that answer before a use case is reached.
 
@@ -738,16 +760,16 @@ def _question(
     limit: int | None = None,
 ) -> Question:
     """The local store's part of a question, narrowed by the decision before it is asked."""
-    criteria = query.criteria if query else ()
+    asked_for = query.criteria if query else ()
     residual = decision.residual if decision else TRUE
     if query and query.resource_type in NEVER_BY_WILDCARD:
         residual = all_of(residual, CustodianIn(frozenset({asked.caller.organisation})))
     return Question(
         resource_type=query.resource_type if query else None,
         patients=tuple(one.key for one in identity.local) if identity else None,
-        criteria=tuple(_for_all_of(one, query, identity) for one in criteria)
+        criteria=tuple(_for_all_of(one, query, identity) for one in asked_for)
         if query and identity
-        else criteria,
+        else asked_for,
         residual=residual,
         sort=_sort(query) if query else Sort("_id", descending=False),
         limit=limit or (query.count if query else EVERYTHING_PAGE),
@@ -758,8 +780,8 @@ def _question(
 
 def _patient_parameter(query: SearchQuery | None) -> str | None:
     """The parameter that bound the question to a patient, e.g. ``performer``."""
-    criteria = query.scope_criteria if query else ()
-    return next((one.param for one in criteria if isinstance(one, ReferenceCriterion)), None)
+    naming = query.scope_criteria if query else ()
+    return next((one.param for one in naming if isinstance(one, ReferenceCriterion)), None)
 
 
 def _for_all_of(criterion: Criterion, query: SearchQuery, identity: PatientIdentity) -> Criterion:

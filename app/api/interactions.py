@@ -16,6 +16,7 @@ from app.api.caller import form_body, resource_body
 from app.api.endpoints import Address, Handler, UseCases, endpoint, pairs_of, recorded
 from app.api.outcome import outcome
 from app.api.terminology import OPERATIONS
+from app.api.validating import validate_resource
 from app.asked import Asked, Release
 from app.audit.entry import Interaction, Receipt
 from app.errors import (
@@ -328,6 +329,12 @@ def routes(use: UseCases) -> list[Route]:
         ),
         route(kind, GET=(Interaction.SEARCH, search), POST=(Interaction.CREATE, create)),
         route(f"{kind}/_search", POST=(Interaction.SEARCH, search_by_post)),
+        route(f"{kind}/$validate", POST=(Interaction.OPERATION, validate_resource)),
+        route(
+            f"{one}/$validate",
+            GET=(Interaction.OPERATION, validate_resource),
+            POST=(Interaction.OPERATION, validate_resource),
+        ),
         route("/fhir/_page", GET=(Interaction.SEARCH, next_page)),
         route("/fhir/Patient/{id:r4id}/$everything", GET=(Interaction.EVERYTHING, everything)),
         *(

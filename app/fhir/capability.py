@@ -87,9 +87,10 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "conditionalDelete": "not-supported",
         "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
     }
-    if operations := _OPERATIONS.get(resource_type, ()):
-        base = f"http://hl7.org/fhir/OperationDefinition/{resource_type}"
-        found["operation"] = [{"name": name, "definition": f"{base}-{name}"} for name in operations]
+    base = "http://hl7.org/fhir/OperationDefinition"
+    own = [(name, f"{base}/{resource_type}-{name}") for name in _OPERATIONS.get(resource_type, ())]
+    operations = [("validate", f"{base}/Resource-validate"), *own]
+    found["operation"] = [{"name": name, "definition": definition} for name, definition in operations]
     return found
 
 
