@@ -17,17 +17,18 @@ import asyncpg
 
 from app.asked import Asked, Release, accounted
 from app.audit.entry import Interaction, Outcome
-from app.errors import BadRequest, CandourError, InvalidResource, Issue, NotUnique
+from app.errors import BadRequest, CandourError, Conflict, InvalidResource, Issue, NotFound, NotUnique
 from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.instants import instant
 from app.fhir.keys import key64
-from app.fhir.query import parse_search
+from app.fhir.query import SearchQuery, parse_search
 from app.fhir.text import Parsed, array_item_spans, member_spans, parse, reference_rewriter
 from app.records.matching import homes, matching_ids
 from app.submission import Draft, Submission, Written, release_of
 
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2}
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _INSTANCE = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})\Z")
 
 
@@ -42,10 +43,11 @@ class Step:
     """The id it will have: given in the address, or chosen by the server."""
     full_url: str | None
     text: str | None
-    if_none_exist: str | None
+    criteria: str | None
+    """Of a conditional create (``ifNoneExist``), update or deletion."""
     if_match: str | None
     existing: bool = False
-    """Whether ``if_none_exist`` found the resource ``id`` here, so that nothing is written."""
+    """Whether a conditional create found the resource ``id`` here, so that nothing is written."""
 
     @property
     def reference(self) -> str:
@@ -81,7 +83,9 @@ class Exchange:
     ) -> tuple[list[Step], dict[int, Written | None]]:
         """Carries out all steps in the open transaction; gives them as matched, and what each left behind."""
         _refuse_overlaps(steps)
+        await self._lock_criteria(connection, asked, steps)
         matched = [await self._matched(connection, asked, step) for step in steps]
+        _refuse_overlaps([step for step in matched if step.criteria is not None or not step.existing])
         mapping = await self._rewritten(connection, asked, parsed, matched)
         return matched, await self._carry_out(connection, asked, matched, mapping)
 
@@ -102,6 +106,64 @@ class Exchange:
             return Release("", receipts, 200, location=f"{asked.request.base_url}/{resource_type}/{found}")
         return release_of(asked, written[0], receipts)
 
+    @accounted
+    async def update_if_one_matches(
+        self,
+        asked: Asked,
+        resource_type: str,
+        body: bytes | str,
+        criteria: str,
+        *,
+        if_match: str | None = None,
+    ) -> Release:
+        """PUT [type]?[criteria]: updates the one that matches, creates when none does (R4 http, 3.1.0.7.1)."""
+        self._submission.may(asked.caller, resource_type, "u")
+        parsed = parse(body)
+        async with self._submission.transaction(asked.caller) as connection:
+            id = await self._updated_id(connection, asked, resource_type, parsed.value.get("id"), criteria)
+            draft = self._submission.draft_parsed(asked, resource_type, id, parsed)
+            written = await self._submission.keep(connection, asked, draft, if_match=if_match)
+            receipts = await self._submission.record(connection, asked, [written])
+        return release_of(asked, written, receipts)
+
+    async def _updated_id(
+        self, connection: asyncpg.Connection, asked: Asked, resource_type: str, given: object, criteria: str
+    ) -> str:
+        """Of the resource that a conditional update means; one of the body's or of ours when none matches."""
+        found = await self.existing(connection, asked, resource_type, criteria)
+        if given is not None and (not isinstance(given, str) or not _ID.fullmatch(given)):
+            raise BadRequest("the body's id is not one of FHIR R4.", expression=f"{resource_type}.id")
+        if found is not None:
+            if given not in (None, found):
+                raise BadRequest(
+                    "The body's id is not that of the resource that matches.",
+                    expression=f"{resource_type}.id",
+                )
+            return found
+        self._submission.may(asked.caller, resource_type, "c")
+        if isinstance(given, str) and await homes(connection, [(resource_type, given)]):
+            raise Conflict("The body's id is in use, by a resource that does not match.")
+        return given if isinstance(given, str) else str(uuid4())
+
+    @accounted
+    async def delete_if_one_matches(self, asked: Asked, resource_type: str, criteria: str) -> Release:
+        """DELETE [type]?[criteria]: the one that matches; none is no error, several are (R4 http, 3.1.0.7.1)."""
+        self._submission.may(asked.caller, resource_type, "d")
+        async with self._submission.transaction(asked.caller) as connection:
+            found = await self.existing(connection, asked, resource_type, criteria)
+            removed = found and await self._submission.remove(connection, asked, resource_type, found)
+            receipts = await self._submission.record(connection, asked, [removed] if removed else [])
+        return Release("", receipts, 204, removed.etag if removed else None)
+
+    async def one_that_matches(self, asked: Asked, resource_type: str, criteria: str) -> str:
+        """Its id. Raises NotFound or NotUnique, and records nothing: for a write that follows."""
+        self._submission.may(asked.caller, resource_type, "u")
+        async with self._submission.transaction(asked.caller) as connection:
+            found = await self.existing(connection, asked, resource_type, criteria)
+        if found is None:
+            raise NotFound
+        return found
+
     def _may(self, asked: Asked, step: Step) -> None:
         letter = {"POST": "c", "PUT": "u", "DELETE": "d"}[step.method]
         self._submission.may(asked.caller, step.resource_type, letter)
@@ -114,29 +176,48 @@ class Exchange:
             if step.reference not in kept
             else replace(step, existing=True)
             if kept[step.reference] != asked.caller.organisation
-            else replace(step, method="PUT", if_none_exist=None)
+            else replace(step, method="PUT", criteria=None)
             for step in steps
         ]
 
     async def _matched(self, connection: asyncpg.Connection, asked: Asked, step: Step) -> Step:
-        """A conditional create that finds its resource here writes nothing and means that resource."""
-        if step.if_none_exist is None or step.existing:
+        """A conditional create that finds its resource here writes nothing and means that resource.
+
+        A conditional update or deletion means the one that matches; a deletion of none does nothing.
+        """
+        if step.criteria is None or step.existing:
             return step
         with _named(step.place):
-            found = await self.existing(connection, asked, step.resource_type, step.if_none_exist)
+            if step.method == "PUT":
+                given = parse(step.text or "").value.get("id")
+                id = await self._updated_id(connection, asked, step.resource_type, given, step.criteria)
+                return replace(step, id=id)
+            found = await self.existing(connection, asked, step.resource_type, step.criteria)
+        if step.method == "DELETE":
+            return replace(step, id=found) if found else step
         return replace(step, id=found, existing=True) if found else step
+
+    async def _lock_criteria(
+        self, connection: asyncpg.Connection, asked: Asked, steps: Sequence[Step]
+    ) -> None:
+        """All at once and in one order, so that two transactions never wait for each other."""
+        keys = []
+        for step in steps:
+            if step.criteria is not None and not step.existing:
+                with _named(step.place):
+                    query = _criteria(step.resource_type, step.criteria, asked.request.base_url)
+                keys.append(_lock_key(query))
+        if len(set(keys)) < len(keys):
+            raise BadRequest("Two entries have the same criteria: they mean the same resource.")
+        for key in sorted(keys):
+            await connection.execute(_LOCK, key)
 
     async def existing(
         self, connection: asyncpg.Connection, asked: Asked, resource_type: str, criteria: str
     ) -> str | None:
         """The one resource that matches, locked against a second creation. Raises NotUnique, MalformedSearch."""
-        pairs = parse_qsl(criteria.lstrip("?"), keep_blank_values=True)
-        query = parse_search(resource_type, pairs, strict=True, base_url=asked.request.base_url)
-        if not query.criteria:
-            raise BadRequest("The criteria select nothing in particular; name at least one search parameter.")
-        await connection.execute(
-            "SELECT pg_advisory_xact_lock($1)", key64("conditional", resource_type, criteria)
-        )
+        query = _criteria(resource_type, criteria, asked.request.base_url)
+        await connection.execute(_LOCK, _lock_key(query))
         found = await matching_ids(connection, query, asked.caller.organisation)
         if len(found) > 1:
             raise NotUnique
@@ -202,14 +283,33 @@ class Exchange:
             if step.text is None or step.existing:
                 continue
             try:
-                drafts[step.place] = self._submission.draft_parsed(
-                    asked, step.resource_type, step.id, parse(rewritten(step.text))
-                )
+                parsed = parse(rewritten(step.text))
+                if step.method == "PUT" and parsed.value.get("id", step.id) != step.id:
+                    raise BadRequest("The body's id is not that of the address.", expression="Resource.id")
+                drafts[step.place] = self._submission.draft_parsed(asked, step.resource_type, step.id, parsed)
             except CandourError as error:
                 issues += _placed(error, step.place)
         if issues:
             raise InvalidResource(issues)
         return drafts
+
+
+_LOCK = "SELECT pg_advisory_xact_lock($1)"
+
+
+def _criteria(resource_type: str, text: str, base_url: str) -> SearchQuery:
+    """Always strict: what was misspelt and passed over would let a write mean anything (R4 http, 3.1.0.7)."""
+    pairs = parse_qsl(text.lstrip("?"), keep_blank_values=True)
+    query = parse_search(resource_type, pairs, strict=True, base_url=base_url)
+    if not query.criteria or query.ignored:
+        raise BadRequest("The criteria select nothing in particular; name search parameters with values.")
+    return query
+
+
+def _lock_key(query: SearchQuery) -> int:
+    """The same for the same criteria, however they are ordered and encoded."""
+    spelt = sorted("=".join(pair) for pair in query.used_pairs)
+    return key64("conditional", query.resource_type, *spelt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +389,7 @@ def _step(place: int, value: Any, text: str, base_url: str) -> Step:
         method, url = request.get("method"), request["url"].removeprefix(base_url + "/")
         if method not in _ORDER:
             raise BadRequest(f"{method!s} is not offered in a transaction; {', '.join(_ORDER)} are.")
-        resource_type, id = _address(method, url)
+        resource_type, id, criteria = _address(method, url)
         if method != "DELETE" and not isinstance(value.get("resource"), dict):
             raise BadRequest("resource is needed.")
         body = text[slice(*member_spans(text)["resource"])] if method != "DELETE" else None
@@ -300,7 +400,7 @@ def _step(place: int, value: Any, text: str, base_url: str) -> Step:
             id,
             value.get("fullUrl"),
             body,
-            request.get("ifNoneExist"),
+            criteria or request.get("ifNoneExist"),
             request.get("ifMatch"),
         )
 
@@ -327,15 +427,17 @@ def loadable_steps(parsed: Parsed, base_url: str) -> list[Step]:
     return steps
 
 
-def _address(method: str, url: str) -> tuple[str, str]:
-    if method == "POST":
-        if url not in RESOURCE_TYPES:
+def _address(method: str, url: str) -> tuple[str, str, str | None]:
+    """Type, id and the criteria of a conditional update or deletion; an id of our own until it is known."""
+    kind, asks, criteria = url.partition("?")
+    if method == "POST" or asks:
+        if kind not in RESOURCE_TYPES or (method == "POST" and asks):
             raise BadRequest("request.url of a POST is a resource type of FHIR R4.")
-        return url, str(uuid4())
+        return kind, str(uuid4()), criteria if asks else None
     found = _INSTANCE.match(url)
     if found is None or found[1] not in RESOURCE_TYPES:
-        raise BadRequest(f"request.url of a {method} is [type]/[id]; conditional ones are not offered.")
-    return found[1], found[2]
+        raise BadRequest(f"request.url of a {method} is [type]/[id] or [type]?[criteria].")
+    return found[1], found[2], None
 
 
 def _refuse_overlaps(steps: Sequence[Step]) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
@@ -105,10 +106,47 @@ async def update(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     )
 
 
+async def update_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """PUT [type]?[criteria]."""
+    body = await resource_body(http, use.max_body_bytes)
+    criteria = _criteria(http)
+    return await use.exchange.update_if_one_matches(
+        asked, _type(http), body, criteria, if_match=http.headers.get("if-match")
+    )
+
+
+async def delete_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """DELETE [type]?[criteria]."""
+    return await use.exchange.delete_if_one_matches(asked, _type(http), _criteria(http))
+
+
+async def patch_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """PATCH [type]?[criteria]."""
+    resource_type = _type(http)
+    apply = await _patch_of(http, use.max_body_bytes)
+    id = await use.exchange.one_that_matches(asked, resource_type, _criteria(http))
+    return await _patched(use, asked, http, resource_type, id, apply)
+
+
+def _criteria(http: HttpRequest) -> str:
+    """Without what only shapes the answer. Raises BadRequest where there are none."""
+    pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
+    criteria = [pair for pair in pairs if pair[0] not in ("_format", "_pretty")]
+    if not criteria:
+        raise BadRequest("At a type, criteria are needed that select one resource: [type]?[parameters].")
+    return urlencode(criteria)
+
+
 async def patch(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     """JSON Patch, or FHIRPath Patch in a Parameters resource; by who may read the record as well as change it."""
     resource_type, id = _instance(http)
     apply = await _patch_of(http, use.max_body_bytes)
+    return await _patched(use, asked, http, resource_type, id, apply)
+
+
+async def _patched(
+    use: UseCases, asked: Asked, http: HttpRequest, resource_type: str, id: str, apply: Callable[[str], str]
+) -> Release:
     seen = await use.disclosure.seen(asked, resource_type, id)
     return await use.submission.patch(
         asked, resource_type, id, apply, seen=seen, if_match=http.headers.get("if-match")
@@ -238,6 +276,12 @@ async def _carry_out(use: UseCases, asked: Asked, part: Part) -> Release:
         return await use.exchange.create_if_none_exist(asked, resource_type, part.body, part.if_none_exist)
     if part.method == "POST" and not id:
         return await use.submission.create(asked, resource_type, part.body)
+    if part.method == "PUT" and not id and query:
+        return await use.exchange.update_if_one_matches(
+            asked, resource_type, part.body, query, if_match=part.if_match
+        )
+    if part.method == "DELETE" and not id and query:
+        return await use.exchange.delete_if_one_matches(asked, resource_type, query)
     if not _ID.match(id) or query:
         raise BadRequest("In a batch, request.url is [type], [type]?[parameters] or [type]/[id].")
     if part.method == "GET":
@@ -327,7 +371,14 @@ def routes(use: UseCases) -> list[Route]:
             PATCH=(Interaction.PATCH, patch),
             DELETE=(Interaction.DELETE, delete),
         ),
-        route(kind, GET=(Interaction.SEARCH, search), POST=(Interaction.CREATE, create)),
+        route(
+            kind,
+            GET=(Interaction.SEARCH, search),
+            POST=(Interaction.CREATE, create),
+            PUT=(Interaction.UPDATE, update_where),
+            PATCH=(Interaction.PATCH, patch_where),
+            DELETE=(Interaction.DELETE, delete_where),
+        ),
         route(f"{kind}/_search", POST=(Interaction.SEARCH, search_by_post)),
         route(f"{kind}/$validate", POST=(Interaction.OPERATION, validate_resource)),
         route(

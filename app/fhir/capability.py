@@ -83,8 +83,8 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "updateCreate": True,
         "conditionalCreate": True,
         "conditionalRead": "full-support",
-        "conditionalUpdate": False,
-        "conditionalDelete": "not-supported",
+        "conditionalUpdate": True,
+        "conditionalDelete": "single",
         "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
     }
     base = "http://hl7.org/fhir/OperationDefinition"

@@ -107,8 +107,9 @@ async def test_a_bad_body_is_answered_and_kept_nowhere(
 
 
 async def test_wrong_methods_and_media_are_answered_as_fhir_wants(world: World, rx1: Who) -> None:
-    patched = await world.http.patch("/fhir/Observation/o1", content=b"[]", headers=rx1)
-    assert patched.status_code == 405 and "GET" in patched.headers["allow"]
+    patched = await world.http.patch("/fhir/Observation/_search", content=b"[]", headers=rx1)
+    assert patched.status_code == 405 and "POST" in patched.headers["allow"]
+    assert (await world.http.patch("/fhir/Observation/o1", content=b"[]", headers=rx1)).status_code == 415
     assert (await world.get("Patient/p1", rx1, Accept="text/plain")).status_code == 406
     assert (await world.http.get("/fhir/nothing/of/the/kind/here", headers=rx1)).status_code == 404
 
