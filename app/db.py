@@ -6,7 +6,7 @@ request than the query itself (docs/adr). Foreign exceptions become ours here, s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from app.connecting import NO_ANSWER, connecting, plain_url
-from app.errors import Conflict, DatabaseUnavailable
+from app.errors import Conflict, DatabaseUnavailable, NotStarted
 
 metadata = sa.MetaData()
 
@@ -70,6 +70,20 @@ async def connect(url: str) -> asyncpg.Connection:
         return await asyncpg.connect(plain_url(url), timeout=CONNECT_SECONDS, server_settings=SESSION)
 
 
+def _must_be(role: str) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+    """A pooler in between can be told to drop what a connection asks for: then it is still whoever logged in."""
+
+    async def check(connection: asyncpg.Connection) -> None:
+        found = await connection.fetchval("SELECT current_user")
+        if found != role:
+            raise NotStarted(
+                f"The connection runs as {found} though it asked for the role {role}, as behind a pooler that drops "
+                f"such settings. Connect directly, or log in as {role}."
+            )
+
+    return check
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg's base is untyped
     """Without asyncpg's reset on release: it costs a round trip, and no request leaves session state behind."""
 
@@ -96,6 +110,7 @@ class Database:
                 max_size=size,
                 connection_class=_Connection,
                 server_settings=settings,
+                init=None if role is None else _must_be(role),
                 statement_cache_size=512,
                 max_inactive_connection_lifetime=0,
                 command_timeout=60,

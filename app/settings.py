@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """PostgreSQL 14 or newer; unset: an embedded PostgreSQL 18 under CANDOUR_HOME."""
     database_owner_url: str | None = Field(default=None, validation_alias="DATABASE_OWNER_URL")
-    """Role that owns the tables and migrates; unset: DATABASE_URL."""
+    """Login that owns the tables and migrates; unset: DATABASE_URL. The service itself steps down to candour_app."""
     home: Path = Path(".candour")
     """Data directory: embedded database, keys, reject files."""
     host: str = "127.0.0.1"

@@ -9,18 +9,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
 from app.audit.tables import bodies, head, leaves, patient_heads
-from app.db import APPLICATION_ROLE
+from app.db import APPLICATION_ROLE, Database
 from app.embedded import EmbeddedPostgres
 from app.errors import DatabaseUnavailable, NotStarted
 from app.migrate import migrate
@@ -353,6 +353,48 @@ def test_a_url_may_say_what_libpq_understands(
     url = administrator.url(spare[1], spare[0])
     revision = asyncio.run(migrate(f"{url}{'&' if '?' in url else '?'}{given}"))
     assert revision.isdigit()
+
+
+@pytest.mark.parametrize("drops", [True, False])
+async def test_a_pooler_that_drops_the_role_is_refused(
+    administrator: Administrator, spare: tuple[str, str, str], tmp_path: Path, drops: bool
+) -> None:
+    """As PgBouncer does when it is told to ignore startup parameters: the service would run as whoever logs in."""
+    server = urlsplit(administrator.server.url(database=spare[0]))
+
+    async def pool(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        startup = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+        asked = f"role\0{APPLICATION_ROLE}\0".encode()
+        assert asked in startup
+        startup = startup.replace(asked, b"") if drops else startup
+        up_reader, up_writer = await _connected_to(server)
+        up_writer.write((len(startup) + 4).to_bytes(4) + startup)
+        await asyncio.gather(_pass_on(reader, up_writer), _pass_on(up_reader, writer))
+
+    login = server.netloc.rpartition("@")[0]
+    url = server._replace(netloc=f"{login}@", query=f"host={tmp_path}").geturl()
+    async with await asyncio.start_unix_server(pool, tmp_path / ".s.PGSQL.5432"):
+        if drops:
+            with pytest.raises(NotStarted, match=f"though it asked for the role {APPLICATION_ROLE}"):
+                await Database.connect(url, role=APPLICATION_ROLE, size=1)
+            return
+        database = await Database.connect(url, role=APPLICATION_ROLE, size=1)
+        await database.close()
+
+
+async def _connected_to(server: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    folders = parse_qs(server.query).get("host")
+    if folders:
+        return await asyncio.open_unix_connection(f"{folders[0]}/.s.PGSQL.5432")
+    return await asyncio.open_connection(server.hostname, server.port or 5432)
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()
+    writer.close()
 
 
 # Before PostgreSQL 14.

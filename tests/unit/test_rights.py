@@ -145,3 +145,18 @@ async def test_the_applications_login_finds_a_migrated_database_and_changes_noth
 ) -> None:
     application = postgres.url(user=APPLICATION_ROLE, database=named("rights"))
     assert await migrate(application) == await migrate(url)
+
+
+async def test_a_migration_that_would_leave_the_log_open_is_taken_back(
+    postgres: Server, template: str
+) -> None:
+    async with a_database(postgres, "open") as name:
+        connection = await connect(postgres.url(database=name))
+        await connection.execute(f"GRANT CREATE ON SCHEMA public TO {APPLICATION_ROLE}")
+        with pytest.raises(NotStarted, match="may make objects in schema public"):
+            await migrate(postgres.url(database=name))
+        assert await connection.fetchval("SELECT to_regclass('public.audit_leaf') IS NULL")
+        await connection.execute(f"REVOKE CREATE ON SCHEMA public FROM {APPLICATION_ROLE}")
+        await migrate(postgres.url(database=name))
+        assert await connection.fetchval("SELECT to_regclass('public.audit_leaf') IS NOT NULL")
+        await connection.close()
