@@ -117,7 +117,7 @@ def _noting(code: str, then: Sink | None) -> Sink:
     key = present_key(code)
 
     def note(value: Any, found: Found) -> None:
-        found.tokens.append(key)
+        found.present.add(key)
         if then is not None:
             then(value, found)
 

@@ -75,6 +75,8 @@ class IndexValues(NamedTuple):
     references: tuple[Reference, ...] = ()
     composites: tuple["Composite", ...] = ()
     positions: tuple[Position, ...] = ()
+    present: tuple[int, ...] = ()
+    """Keys of the parameters that have any value (``app.fhir.keys.present_key``), sorted."""
 
 
 class Composite(NamedTuple):
@@ -95,6 +97,7 @@ class Found:
         "composites",
         "dates",
         "positions",
+        "present",
         "quantities",
         "references",
         "resource",
@@ -112,6 +115,7 @@ class Found:
         self.references: list[Reference] = []
         self.composites: list[Composite] = []
         self.positions: list[Position] = []
+        self.present: set[int] = set()
 
     def values(self) -> IndexValues:
         return IndexValues(
@@ -122,6 +126,7 @@ class Found:
             tuple(dict.fromkeys(self.references)),
             tuple(self.composites),
             tuple(dict.fromkeys(self.positions)),
+            tuple(sorted(self.present)),
         )
 
 

@@ -49,7 +49,7 @@ class _Named:
 
 def by_token(shape: Shape) -> bool:
     """Whether an index on tokens finds what fulfils the criterion."""
-    return shape[0] in _TOKENS or (shape[0] is MissingCriterion and not shape[1])
+    return shape[0] in _TOKENS
 
 
 # Shapes.
@@ -112,7 +112,7 @@ def values_of(name: str, criterion: Criterion) -> dict[str, Any]:
         case NotCriterion(inner):
             return values_of(name, inner)
         case MissingCriterion(key=key):
-            return {name: [key]} | _numbered(name, [key])
+            return {name: key}
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return _of_param(name, criterion) | _parts(f"{name}_w", whole) | _parts(f"{name}_e", elements)
 
@@ -185,7 +185,8 @@ def clause_of(name: str, shape: Shape, *, bound: bool) -> Clause:
         case (kind, *_) if kind is NotCriterion:
             return sa.not_(_token_clause(name, bound=False))
         case (kind, missing) if kind is MissingCriterion:
-            return sa.not_(_has_one_of(name, 1)) if missing else _token_clause(name, bound=bound)
+            present = sa.bindparam(name, type_=sa.BigInteger) == sa.any_(resource.c.present)
+            return sa.not_(present) if missing else present
         case (kind, *_) if kind in _TOKENS:
             return _token_clause(name, bound=bound)
         case (kind, whole, elements) if kind is CompositeCriterion:

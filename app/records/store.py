@@ -102,7 +102,7 @@ def _index_ctes() -> list[sa.CTE]:
 
 
 def _insert(*, home: bool) -> Statement:
-    columns = [*_KEY, *FACETS, "tokens", "indexed"]
+    columns = [*_KEY, *FACETS, "tokens", "present", "indexed"]
     values = {name: _bind(name, resource.c[name].type) for name in columns}
     statement = resource.insert().values(**values, home=home).add_cte(*_index_ctes())
     if home:
@@ -151,7 +151,10 @@ _REMOVE = [
 _REPLACE = Statement(
     resource.insert()
     .values(
-        **{name: _bind(name, resource.c[name].type) for name in [*_KEY, *FACETS, "tokens", "indexed"]},
+        **{
+            name: _bind(name, resource.c[name].type)
+            for name in [*_KEY, *FACETS, "tokens", "present", "indexed"]
+        },
         home=True,
     )
     .add_cte(*_index_ctes())
@@ -160,7 +163,11 @@ _REPLACE = Statement(
 _INDEX_ANEW = Statement(
     resource.update()
     .where(*(resource.c[name] == _bind(name, resource.c[name].type) for name in _KEY))
-    .values(tokens=_bind("tokens", ARRAY(sa.BigInteger)), indexed=_bind("indexed", sa.SmallInteger))
+    .values(
+        tokens=_bind("tokens", ARRAY(sa.BigInteger)),
+        present=_bind("present", ARRAY(sa.BigInteger)),
+        indexed=_bind("indexed", sa.SmallInteger),
+    )
     .add_cte(*_index_ctes())
 )
 
@@ -189,6 +196,7 @@ _BURY = Statement(
         deleted=True,
         content=None,
         tokens=sa.cast(sa.literal([], ARRAY(sa.BigInteger)), ARRAY(sa.BigInteger)),
+        present=sa.cast(sa.literal([], ARRAY(sa.BigInteger)), ARRAY(sa.BigInteger)),
         version=resource.c.version + 1,
         last_updated=_bind("at", _INSTANT),
     )
@@ -318,7 +326,11 @@ def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
 
 
 def _index_values(resource_type: str, index: IndexValues | None) -> dict[str, Any]:
-    values: dict[str, Any] = {"tokens": list(index.tokens) if index else [], "indexed": RULES}
+    values: dict[str, Any] = {
+        "tokens": list(index.tokens) if index else [],
+        "present": list(index.present) if index else [],
+        "indexed": RULES,
+    }
     dates = index.dates if index else ()
     strings = index.strings if index else ()
     quantities = index.quantities if index else ()

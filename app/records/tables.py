@@ -83,6 +83,7 @@ resource = sa.Table(
     *_facets(),
     sa.Column("home", sa.Boolean),
     sa.Column("tokens", ARRAY(sa.BigInteger)),
+    sa.Column("present", ARRAY(sa.BigInteger)),
     sa.Column("indexed", sa.SmallInteger),
 )
 resource_history = sa.Table("resource_history", metadata, *_key(), *_facets())

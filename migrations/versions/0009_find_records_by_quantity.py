@@ -31,9 +31,11 @@ def upgrade() -> None:
         );
         CREATE INDEX index_composite_resource ON index_composite (patient_key, resource_type, id);
         GRANT SELECT, INSERT, DELETE ON index_composite TO candour_app;
+        -- Keys of the parameters that have a value, for :missing; no index is worth its writing.
+        ALTER TABLE resource ADD present bigint[] NOT NULL DEFAULT '{}';
         -- Which rules the index values of a record were written by (app.fhir.indexing.RULES).
         ALTER TABLE resource ADD indexed smallint NOT NULL DEFAULT 0;
         ALTER TABLE resource ALTER indexed SET DEFAULT 1;
         CREATE INDEX resource_indexed_before ON resource (patient_key, resource_type, id) WHERE indexed < 1;
-        GRANT UPDATE (indexed, tokens) ON resource TO candour_app;
+        GRANT UPDATE (indexed, tokens, present) ON resource TO candour_app;
     """)

@@ -390,7 +390,7 @@ def test_a_composite_may_take_a_part_from_the_whole_resource() -> None:
         variant=[{"start": 5, "end": 6}],
     )
     [pair] = [one for one in values.composites if one.parameter == "chromosome-variant-coordinate"]
-    assert [bool(part) for part in pair.components[0]] == [True, *[False] * 6]
+    assert [bool(part) for part in pair.components[0]] == [True, *[False] * 7]
     assert [part.quantities[0].value for part in pair.components[1:]] == [Decimal(5), Decimal(6)]
 
 
