@@ -26,7 +26,7 @@ from app.audit.entry import Interaction
 from app.errors import CandourError, Conflict, DatabaseUnavailable, MalformedBody, Unavailable
 from app.exchange import loadable_steps
 from app.fhir.text import Parsed, parse
-from app.main import Services, services
+from app.main import Services, collect_seldom, services
 from app.opening import Opened
 from app.settings import Settings
 from app.vocabulary import Caller, OdsCode, PurposeOfUse, Request
@@ -108,6 +108,7 @@ async def _load(
     settings: Settings, database: Opened, groups: list[list[Path]], custodian: OdsCode, rejects: Path
 ) -> Summary:
     async with services(settings, database.url) as node:
+        collect_seldom()
         with _progress() as progress:
             loader = Loader(
                 node,

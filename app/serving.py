@@ -1,6 +1,5 @@
 """Running the server: one process, uvloop, and a clean end on Ctrl-C or SIGTERM."""
 
-import gc
 import logging
 import signal
 import sys
@@ -13,7 +12,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from app.main import create_app, services
+from app.main import collect_seldom, create_app, services
 from app.opening import Opened
 from app.settings import Settings
 
@@ -41,13 +40,6 @@ async def _serve(settings: Settings, database: Opened) -> None:
         )
         collect_seldom()
         await _Server(config).serve()
-
-
-def collect_seldom() -> None:
-    """What has been built by now lives as long as the process: the collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 class _Server(uvicorn.Server):

@@ -116,7 +116,7 @@ class Submission:
 
     def __init__(self, writing: Writing) -> None:
         self._at = writing
-        self._creations = Together(self._create_together, at_once=2, most=64)
+        self._creations = Together(self._create_together, at_once=1, most=64)
 
     @accounted
     async def create(self, asked: Asked, resource_type: str, body: bytes | str) -> Release:

@@ -65,15 +65,9 @@ def _once(steps: tuple[Step, ...]) -> bool:
     return not any(isinstance(step, Get) and step.repeats and step.place is None for step in steps)
 
 
-def kept_rows(
-    resource_type: str, composites: tuple[Composite, ...]
-) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(parameter, one JSON object for each component) of every element that has to be kept for a search."""
-    return [
-        (one.parameter, [_part(values) for values in one.components])
-        for one in composites
-        if not (one.of_the_whole and composite_plan(resource_type, one.parameter).as_conjunction)
-    ]
+def kept_rows(composites: tuple[Composite, ...]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(parameter, one JSON object for each component) of every element."""
+    return [(one.parameter, [_part(values) for values in one.components]) for one in composites]
 
 
 def _part(values: IndexValues) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from app.fhir.composites import composite_plan
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import Selector, Sink, selectors
 from app.fhir.keys import present_key
@@ -96,7 +97,9 @@ def _sinks(parameter: SearchParameter, resource_type: str) -> list[tuple[str | N
     """(property needed, what to do with the resource) for every way of the expression."""
     found = selectors(parameter.expression, resource_type)
     if parameter.type == "composite":
-        return [pair for one in found for pair in _composite_sinks(parameter, one, resource_type)]
+        plan = composite_plan(resource_type, parameter.code)
+        kept = [one for one in found if one.steps or not plan.as_conjunction]
+        return [pair for one in kept for pair in _composite_sinks(parameter, one, resource_type)]
     return [(one.needs, one.walk(_noting(parameter.code, _writer(parameter, one)))) for one in found]
 
 
@@ -129,7 +132,7 @@ def _composite_sinks(
 ) -> list[tuple[str | None, Sink]]:
     parts = [_component(component, base.type, resource_type) for component in parameter.components]
     sinks = [[sink for _, sink in part] for part in parts]
-    sink = base.walk(_composite(parameter.code, sinks, of_the_whole=not base.steps))
+    sink = base.walk(_composite(parameter.code, sinks))
     if base.steps:
         return [(base.needs, sink)]
     # The composite of a whole resource is tried only when its last component, the value, is there.
@@ -148,7 +151,7 @@ def _from_resource(walk: Sink) -> Sink:
     return lambda _, found: walk(found.resource, found)
 
 
-def _composite(code: str, parts: Sequence[Sequence[Sink]], *, of_the_whole: bool) -> Sink:
+def _composite(code: str, parts: Sequence[Sequence[Sink]]) -> Sink:
     """Writes a row when every part of the composite has a value in the same element."""
 
     def write(value: Any, found: Found) -> None:
@@ -162,6 +165,6 @@ def _composite(code: str, parts: Sequence[Sequence[Sink]], *, of_the_whole: bool
             if not any(values):
                 return
             components.append(values)
-        found.composites.append(Composite(code, tuple(reversed(components)), of_the_whole))
+        found.composites.append(Composite(code, tuple(reversed(components))))
 
     return write

@@ -85,8 +85,6 @@ class Composite(NamedTuple):
     parameter: str
     components: tuple[IndexValues, ...]
     """In the composite's order, each under its component's own code."""
-    of_the_whole: bool = False
-    """The element is the resource itself."""
 
 
 class Found:

@@ -286,7 +286,7 @@ async def index_anew(connection: asyncpg.Connection, one: Stale, index: IndexVal
     values = {"patient_key": one.patient_key, "resource_type": one.resource_type, "id": one.id}
     for statement in _REMOVE[1:]:
         await connection.execute(statement.sql, *statement.args(values))
-    values |= _index_values(one.resource_type, index)
+    values |= _index_values(index)
     await connection.execute(_INDEX_ANEW.sql, *_INDEX_ANEW.args(values))
 
 
@@ -320,12 +320,12 @@ def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:
         "edges": list(facets.edges),
         "relevant_from": facets.relevant_from,
         "relevant_until": facets.relevant_until,
-        **_index_values(version.resource_type, index),
+        **_index_values(index),
     }
     return values
 
 
-def _index_values(resource_type: str, index: IndexValues | None) -> dict[str, Any]:
+def _index_values(index: IndexValues | None) -> dict[str, Any]:
     values: dict[str, Any] = {
         "tokens": list(index.tokens) if index else [],
         "present": list(index.present) if index else [],
@@ -342,7 +342,7 @@ def _index_values(resource_type: str, index: IndexValues | None) -> dict[str, An
     values["index_string_exact"] = [row.exact for row in strings]
     for name in _OF_QUANTITY:
         values[f"index_quantity_{name}"] = [getattr(row, name) for row in quantities]
-    composites = kept_rows(resource_type, index.composites) if index and index.composites else []
+    composites = kept_rows(index.composites) if index and index.composites else []
     values["index_composite_parameter"] = [parameter for parameter, _ in composites]
     values["index_composite_parts"] = [json.dumps(parts, ensure_ascii=False) for _, parts in composites]
     return values

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 from app.db import Database
-from app.embedded import EmbeddedPostgres
 from app.records import store
 from app.reindexing import index_anew
 from tests.api.conftest import rx1, world
+from tests.servers import Server
 from tests.world import World
 
 __all__ = ["rx1", "world"]
@@ -18,7 +18,7 @@ async def _rows(owner: Database, statement: str) -> list[tuple[Any, ...]]:
 
 
 async def test_records_of_older_rules_are_indexed_anew(
-    world: World, rx1: dict[str, str], owner: Database, postgres: EmbeddedPostgres, database_name: str
+    world: World, rx1: dict[str, str], owner: Database, postgres: Server, database_name: str
 ) -> None:
     await world.patient(rx1, "p1")
     quantity = {"valueQuantity": {"value": 5, "system": "http://unitsofmeasure.org", "code": "mg"}}

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.fhir.composites import composite_plan
 from app.fhir.criteria import escape
 from app.fhir.dates import BEGINNING, END
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import selectors
 from app.fhir.indexing import (
     NOT_EXTRACTED,
-    Composite,
     DateRow,
     IndexValues,
     Position,
@@ -369,18 +369,24 @@ def test_a_composite_pairs_what_stands_in_one_element() -> None:
     ]
 
 
-def test_a_composite_of_the_whole_observation_needs_its_value() -> None:
+def test_a_composite_of_the_whole_is_left_to_the_parameters_that_say_the_same() -> None:
     code = {"coding": [{"code": "c"}]}
-    values = index("Observation", code=code, valueString="x")
-    assert [one.parameter for one in values.composites] == ["code-value-string"]
-    assert values.composites[0] == Composite(
-        "code-value-string",
-        (
-            IndexValues(tokens=tuple(sorted(token_keys("code", None, "c")))),
-            IndexValues(strings=(StringRow("value-string", "x", "x"),)),
-        ),
-        of_the_whole=True,
+    values = index(
+        "Observation", code=code, valueString="x", component=[{"code": code, "valueQuantity": {"value": 1}}]
     )
+    assert {one.parameter for one in values.composites} == {
+        "combo-code-value-quantity",
+        "component-code-value-quantity",
+    }
+    assert set(token_keys("code", None, "c")) <= set(values.tokens)
+    assert StringRow("value-string", "x", "x") in values.strings
+    for parameter, same in (
+        ("code-value-string", ("code", "value-string")),
+        ("code-value-quantity", ("code", "value-quantity")),
+        ("combo-code-value-concept", ("code", "value-concept")),
+        ("component-code-value-concept", ()),
+    ):
+        assert composite_plan("Observation", parameter).as_conjunction == same
 
 
 def test_a_composite_may_take_a_part_from_the_whole_resource() -> None:
