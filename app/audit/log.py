@@ -30,6 +30,8 @@ from app.vocabulary import PatientKey
 
 BATCH_ENTRIES: Final = 1_000
 """Larger batches are slower: measured."""
+_UNDIVIDED: Final = 40
+"""So few are committed together, for a commit costs as much as some entries."""
 DEADLINE_SECONDS: Final = 8.0
 """How long a caller waits at most; then recording has failed for it, though the entry may still be kept."""
 _CONNECT_SECONDS: Final = 2.0
@@ -223,10 +225,14 @@ class AuditLog:
         self._committing = []
 
     def _take(self) -> list[_Waiting]:
-        """The longest waiting, up to a batch; one caller's entries are never split."""
+        """The longest waiting, up to a batch; one caller's entries are never split.
+
+        Of many, half: who is answered prepares the next entries while the database keeps the others.
+        """
+        most = min(BATCH_ENTRIES, max(_UNDIVIDED, (self._entries + 1) // 2))
         taken = [self._queue.popleft()]
         size = len(taken[0].prepared)
-        while self._queue and size + len(self._queue[0].prepared) <= BATCH_ENTRIES:
+        while self._queue and size + len(self._queue[0].prepared) <= most:
             taken.append(self._queue.popleft())
             size += len(taken[-1].prepared)
         return taken
