@@ -121,9 +121,9 @@ class Entry:
     """Lines of the manifest, e.g. ``RX1 fresh``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receipt:
-    """Proof, to ourselves, that an entry is durable."""
+    """Proof, to ourselves, that an entry is durable. Not changed after it was made."""
 
     index: int
     """The leaf's place in the tree, from 0."""

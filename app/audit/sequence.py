@@ -66,9 +66,9 @@ OVERTAKEN: Final = (asyncpg.UniqueViolationError, asyncpg.SerializationError)
 _CHAINS_KEPT: Final = 50_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
-    """An entry with everything but its place."""
+    """An entry with everything but its place. Not changed after it was made."""
 
     entry: Entry
     recorded: datetime
