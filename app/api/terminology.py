@@ -77,6 +77,9 @@ async def _answered(use: UseCases, asked: Asked, http: HttpRequest, resource_typ
     given = await _given(use, http)
     # Out of the event loop: a large value set takes a tenth of a second.
     text = await asyncio.to_thread(work, ON_BOARD, given)
+    if asked.recorded:
+        # By the reading of the resource that it was invoked on: one request leaves one entry.
+        return Release(text, ())
     return await use.disclosure.of_nobody(asked, resource_type, text)
 
 

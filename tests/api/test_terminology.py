@@ -55,7 +55,10 @@ async def test_a_value_set_kept_here_is_expanded_as_it_is_read(world: World, rx1
         "compose": {"include": [{"system": "urn:x", "concept": [{"code": "a"}, {"code": "b"}]}]},
     }
     made = await world.post("ValueSet", kept, rx1)
+    before = len(await world.audit())
     answer = await world.get(f"ValueSet/{made.json()['id']}/$expand", rx1)
+    [event] = (await world.audit())[before:]
+    assert f"ValueSet/{made.json()['id']}/_history/1" in json.dumps(event), "the one entry says what was read"
     assert [one["code"] for one in answer.json()["expansion"]["contains"]] == ["a", "b"]
     assert (await world.get("ValueSet/nobody/$expand", rx1)).status_code == 404
 
