@@ -301,6 +301,10 @@ def _criteria(resource_type: str, text: str, base_url: str) -> SearchQuery:
     """Always strict: what was misspelt and passed over would let a write mean anything (R4 http, 3.1.0.7)."""
     pairs = parse_qsl(text.lstrip("?"), keep_blank_values=True)
     query = parse_search(resource_type, pairs, strict=True, base_url=base_url)
+    if query.is_looked_up:
+        raise BadRequest(
+            "The criteria of a conditional write are of the resource itself: no chain, _has or _list."
+        )
     if not query.criteria or query.ignored:
         raise BadRequest("The criteria select nothing in particular; name search parameters with values.")
     return query

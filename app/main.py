@@ -27,9 +27,9 @@ from app.exchange import Exchange
 from app.ports import Clock
 from app.records.cursor import CursorSeal
 from app.records.federation import Federation
-from app.records.merge import ResultSets
 from app.records.reading import Reader
 from app.records.remote import Remotes
+from app.records.results import ResultSets
 from app.records.sources import Source, SourceRegister
 from app.settings import Settings
 from app.smart.attestation import passing_on

@@ -146,6 +146,33 @@ class CompositeCriterion:
     """As criteria of a single element's components; empty when no element has to be looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChainCriterion:
+    """``param.inner``: refers to a resource that meets a criterion of its own type; of several types, any of them."""
+
+    param: str
+    targets: tuple[tuple[str, "Criterion"], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HasCriterion:
+    """``_has:Type:param:inner``: one of ``resource_type`` refers here by ``param`` and meets the criterion."""
+
+    resource_type: str
+    param: str
+    criterion: "Criterion"
+
+
+@dataclass(frozen=True, slots=True)
+class ListCriterion:
+    """``_list``: named by one of these Lists, which are here."""
+
+    ids: tuple[str, ...]
+
+
+LookedUp = ChainCriterion | HasCriterion | ListCriterion
+"""What other resources say: to be looked up first, each under the same decision, and put as keys or ids."""
+
 Criterion = (
     TokenCriterion
     | ReferenceCriterion
@@ -159,7 +186,13 @@ Criterion = (
     | NotCriterion
     | MissingCriterion
     | CompositeCriterion
+    | ChainCriterion
+    | HasCriterion
+    | ListCriterion
 )
+
+NOTHING = IdCriterion(())
+"""What no resource fulfils."""
 
 
 # Escapes (R4 search, 3.1.1.4.8).
@@ -284,6 +317,12 @@ def patients_meant(
         else:
             return None
     return frozenset(meant) - {""} if "" not in meant or not any(meant) else None
+
+
+def referring_to(name: str, references: Iterable[str]) -> ReferenceCriterion:
+    """A reference to any of these records of ours, each ``Type/id``."""
+    texts = tuple(references)
+    return ReferenceCriterion(name, texts, tuple(fresh_key64(name, "r", text) for text in texts))
 
 
 def uri(name: str, alternatives: Sequence[str]) -> UriCriterion:

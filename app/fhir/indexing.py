@@ -4,7 +4,7 @@ Each type's parameters are compiled when the type is first met, and grouped by t
 that a resource pays for the elements it has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -37,6 +37,8 @@ __all__ = [
     "Reference",
     "StringRow",
     "extract",
+    "references_of",
+    "sinks_of",
 ]
 
 RULES = 1
@@ -101,6 +103,21 @@ def _sinks(parameter: SearchParameter, resource_type: str) -> list[tuple[str | N
         kept = [one for one in found if one.steps or not plan.as_conjunction]
         return [pair for one in kept for pair in _composite_sinks(parameter, one, resource_type)]
     return [(one.needs, one.walk(_noting(parameter.code, _writer(parameter, one)))) for one in found]
+
+
+@cache
+def sinks_of(resource_type: str, code: str) -> tuple[Sink, ...]:
+    """What writes the values of one parameter. Raises KeyError for one that the type does not have."""
+    return tuple(sink for _, sink in _sinks(parameters_of(resource_type)[code], resource_type))
+
+
+def references_of(resource: Mapping[str, Any], codes: Iterable[str], base_url: str) -> tuple[Reference, ...]:
+    """Where the reference parameters ``codes`` of ``resource`` point to, in document order of each, each once."""
+    found = Found(resource, base_url)
+    for code in codes:
+        for sink in sinks_of(resource["resourceType"], code):
+            sink(resource, found)
+    return tuple(dict.fromkeys(found.references))
 
 
 def _writer(parameter: SearchParameter, found: Selector) -> Sink | None:

@@ -3,13 +3,16 @@
 Supported: token, reference, date, string, number, quantity, URI and composite parameters with the modifiers
 ``:missing``, ``:not``, ``:text``, ``:of-type``, ``:in`` and ``:not-in`` (value sets on board), ``:above`` and
 ``:below`` (URIs, and codes on board), ``:identifier``, ``:[Type]``, ``:exact`` and ``:contains``; ``_id``,
-``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_count``, ``_sort``, ``_summary``, ``_elements``
-and ``_total``.
+``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_list``; chains
+(``subject.name``, ``subject:Patient.name``) and ``_has``, also of each other; ``_include`` and ``_revinclude`` with
+``:iterate`` and ``*``;
+``_count``, ``_sort``, ``_summary``, ``_elements`` and ``_total``.
 
 What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a supported parameter with a value
 that cannot be read is refused in both.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,12 +24,16 @@ from app.fhir import criteria
 from app.fhir.compartments import compartment_parameters
 from app.fhir.composites import CompositePlan, composite_plan
 from app.fhir.criteria import (
+    ChainCriterion,
     CompositeCriterion,
     Criterion,
     DateAlternative,
     DateCriterion,
+    HasCriterion,
     IdCriterion,
     LastUpdatedCriterion,
+    ListCriterion,
+    LookedUp,
     MissingCriterion,
     NotCriterion,
     ReferenceCriterion,
@@ -37,7 +44,9 @@ from app.fhir.criteria import (
 )
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import Selector, selectors
+from app.fhir.includes import Include, read_include
 from app.fhir.parameters import SearchParameter, parameter, parameters_of
+from app.fhir.sorting import SORTABLE_TYPES, SortKey
 from app.fhir.subset import Subset, read_subset
 
 __all__ = [
@@ -74,8 +83,13 @@ _MOST_PAIRS = 100
 _MOST_KEYS = 1_000
 """Alternatives of all criteria together, so that a statement's parameters stay within PostgreSQL's."""
 
+_MOST_SORT_KEYS = 8
+_MOST_HOPS = 5
+"""References that one chain may go over: each is a search of its own."""
+
 _PRESENTATION = ("_format", "_pretty")
 _CONTROLS = frozenset({"_count", "_sort", "_summary", "_elements", "_total", *_PRESENTATION})
+_INCLUDES = ("_include", "_revinclude")
 
 # Modifiers that R4 defines, by the parameter types that they stand for (R4 search, 3.1.1.4.5).
 _MODIFIERS: Mapping[str, frozenset[str]] = {
@@ -115,20 +129,13 @@ class Ignored(NamedTuple):
     reason: str
 
 
-class SortKey(NamedTuple):
-    """``_lastUpdated`` or a date parameter of the type."""
-
-    parameter: str
-    descending: bool
-
-
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
     """What is asked, and what of the question was used."""
 
     resource_type: str
     criteria: tuple[Criterion, ...]
-    sort: SortKey | None
+    sort: tuple[SortKey, ...]
     count: int
     """Matches a page, 0 to MOST_COUNT; 0 asks for the total alone."""
     used_pairs: tuple[tuple[str, str], ...]
@@ -145,6 +152,34 @@ class SearchQuery:
     """The part of each match that is wanted; None: all of it."""
     total: Total | None = None
     """What ``_total`` asks for; None: whatever costs nothing."""
+    includes: tuple[Include, ...] = ()
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether a criterion depends on other resources, so that it must be resolved before it is asked."""
+        return any(isinstance(one, LookedUp) for one in self.criteria)
+
+    @property
+    def types_looked_at(self) -> frozenset[str]:
+        """Every type that a chain, ``_has`` or ``_list`` reads, and so needs to be permitted."""
+        return frozenset(one for criterion in self.criteria for one in _types_looked_at(criterion))
+
+    @property
+    def sort_keys(self) -> tuple[SortKey, ...]:
+        """What the answer is put in order by: the latest first unless something else is asked for."""
+        return self.sort or (SortKey("_lastUpdated", True),)
+
+    @property
+    def is_sorted_by_index(self) -> bool:
+        """Whether the store can put the answer in order without reading what is in it."""
+        match self.sort:
+            case ():
+                return True
+            case (SortKey("_id", descending),):
+                return not descending
+            case (SortKey(code, _),):
+                return code == "_lastUpdated" or parameters_of(self.resource_type)[code].type == "date"
+        return False
 
     def self_link(self, base_url: str) -> str:
         """``Bundle.link`` with relation ``self``."""
@@ -207,7 +242,9 @@ class _Reading:
     base_url: str
     count: int
     criteria: list[tuple[Criterion, tuple[str, str]]] = field(default_factory=list)
-    sort: SortKey | None = None
+    hops: int = 0
+    sort: tuple[SortKey, ...] = ()
+    includes: list[Include] = field(default_factory=list)
     summary: str | None = None
     elements: str | None = None
     total: Total | None = None
@@ -222,12 +259,78 @@ class _Reading:
             self.ignored.append(Ignored(_shown(name), "it has no value"))
         elif name in _CONTROLS:
             self._control(name, value)
-        elif (refusal := _refusal(self.resource_type, name)) is not None:
-            self._unsupported(name, refusal)
         else:
-            criterion = self._criterion(name, [one for one in criteria.split(value, ",") if one])
-            self.criteria.append((criterion, (name, value)))
-            self.used.append((name, value))
+            try:
+                self._used(name, value)
+            except _NotSupported as error:
+                self._unsupported(name, str(error))
+
+    def _used(self, name: str, value: str) -> None:
+        if name.partition(":")[0] in _INCLUDES:
+            self._include(name, value)
+        else:
+            self.criteria.append((self.criterion(name, value), (name, value)))
+        self.used.append((name, value))
+
+    def criterion(self, name: str, value: str) -> Criterion:
+        """What the parameter asks. Raises _NotSupported and MalformedSearch."""
+        if name.startswith("_has:"):
+            return self._has(name, value)
+        if "." in name:
+            return self._chain(name, value)
+        if name == "_list":
+            return _list(value)
+        if (refusal := _refusal(self.resource_type, name)) is not None:
+            raise _NotSupported(refusal)
+        return self._criterion(name, [one for one in criteria.split(value, ",") if one])
+
+    def _chain(self, name: str, value: str) -> ChainCriterion:
+        """``param.inner`` or ``param:Type.inner`` (R4 search, 3.1.1.4.12 "Chained parameters")."""
+        head, _, inner = name.partition(".")
+        code, _, kind = head.partition(":")
+        targets: list[tuple[str, Criterion]] = []
+        refusal = "the chain is of no type that the parameter refers to"
+        for target in self._chained_types(code, kind):
+            try:
+                targets.append((target, self._onward(target).criterion(inner, value)))
+            except _NotSupported as error:
+                refusal = str(error)
+        if not targets:
+            raise _NotSupported(refusal)
+        return ChainCriterion(code, tuple(targets))
+
+    def _chained_types(self, code: str, kind: str) -> Sequence[str]:
+        found = parameter(self.resource_type, code)
+        if found is None or found.type != "reference" or not is_supported(found):
+            raise _NotSupported(f"{_shown(code)} is no reference of {self.resource_type} that is known here")
+        if kind and kind not in RESOURCE_TYPES:
+            raise _NotSupported("what stands between : and . is a resource type")
+        return [one for one in _target_types(self.resource_type, code) if kind in ("", one)]
+
+    def _has(self, name: str, value: str) -> HasCriterion:
+        """``_has:Type:param:inner`` (R4 search, 3.1.1.4.13 "Reverse Chaining")."""
+        match name.split(":", 3)[1:]:
+            case [kind, code, inner] if kind in RESOURCE_TYPES and inner:
+                if self.resource_type not in self._onward(kind)._chained_types(code, ""):
+                    raise _NotSupported(f"{kind}.{_shown(code)} does not refer to {self.resource_type}")
+                return HasCriterion(kind, code, self._onward(kind).criterion(inner, value))
+        raise MalformedSearch(f"{_shown(name)}: a reverse chain is written _has:Type:reference:parameter.")
+
+    def _onward(self, resource_type: str) -> "_Reading":
+        """One reference further."""
+        if self.hops >= _MOST_HOPS:
+            raise TooCostly(f"A chain goes over at most {_MOST_HOPS} references.")
+        return _Reading(resource_type, True, self.base_url, self.count, hops=self.hops + 1)
+
+    def _include(self, name: str, value: str) -> None:
+        found = read_include(name, value)
+        if found.parameter != "*":
+            kind = parameter(found.source, found.parameter)
+            if kind is None or kind.type != "reference" or not is_supported(kind):
+                raise _NotSupported(
+                    f"{_shown(found.parameter)} is no reference of {found.source} that is known here"
+                )
+        self.includes.append(found)
 
     def _unsupported(self, name: str, reason: str) -> None:
         if self.strict:
@@ -241,11 +344,10 @@ class _Reading:
             self.count = _count(value)
             value = str(self.count)
         elif name == "_sort":
-            self.sort = _sort(self.resource_type, value)
-            if self.sort is None:
-                return self._unsupported(
-                    name, "only one key, _lastUpdated or a date parameter, can be sorted by"
-                )
+            try:
+                self.sort = _sort(self.resource_type, value)
+            except _NotSupported as error:
+                return self._unsupported(name, str(error))
         elif name == "_total":
             self.total = _total(value)
         elif name == "_summary":
@@ -368,6 +470,7 @@ class _Reading:
             count=0 if self.summary == "count" else self.count,
             subset=subset,
             total=self.total,
+            includes=tuple(self.includes),
             used_pairs=tuple(self.used),
             ignored=tuple(self.ignored),
             base_url=self.base_url,
@@ -394,8 +497,6 @@ def _shown(name: str) -> str:
 def _refusal(resource_type: str, name: str) -> str | None:
     """Why a parameter cannot be answered, or None. Raises MalformedSearch for a modifier that never fits its type."""
     code, colon, modifier = name.partition(":")
-    if code == "_has" or "." in name:
-        return "chained and reverse-chained parameters are not supported"
     found = parameter(resource_type, code)
     if found is None:
         return f"it is not a search parameter of {resource_type} that is known here"
@@ -435,12 +536,44 @@ def _total(value: str) -> Total:
     raise MalformedSearch("_total: none, estimate or accurate.")
 
 
-def _sort(resource_type: str, value: str) -> SortKey | None:
-    code = value.removeprefix("-")
-    found = parameter(resource_type, code)
-    if found is None or found.type != "date":
-        return None
-    return SortKey(code, value.startswith("-"))
+def _sort(resource_type: str, value: str) -> tuple[SortKey, ...]:
+    keys = tuple(SortKey(one.removeprefix("-"), one.startswith("-")) for one in value.split(",") if one)
+    for key in keys:
+        found = parameter(resource_type, key.parameter)
+        if (
+            found is None
+            or found.type not in SORTABLE_TYPES
+            or not (is_supported(found) or found.code in _COLUMNS)
+        ):
+            raise _NotSupported(f"{_shown(key.parameter)} cannot be sorted by")
+    if len(keys) > _MOST_SORT_KEYS:
+        raise TooCostly(f"At most {_MOST_SORT_KEYS} keys can be sorted by.")
+    return keys
+
+
+_COLUMNS = ("_id", "_lastUpdated")
+
+
+def _list(value: str) -> ListCriterion:
+    ids = tuple(criteria.unescape("_list", one) for one in criteria.split(value, ",") if one)
+    if not all(re.fullmatch(r"[A-Za-z0-9.-]{1,64}", one, re.ASCII) for one in ids):
+        raise _NotSupported("only a List that is kept here can be named, by its id")
+    return ListCriterion(ids)
+
+
+class _NotSupported(Exception):
+    """Why a parameter cannot be answered; safe to show."""
+
+
+def _types_looked_at(criterion: Criterion) -> set[str]:
+    match criterion:
+        case ChainCriterion(targets=targets):
+            return {one for kind, inner in targets for one in (kind, *_types_looked_at(inner))}
+        case HasCriterion(resource_type, _, inner):
+            return {resource_type, *_types_looked_at(inner)}
+        case ListCriterion():
+            return {"List"}
+    return set()
 
 
 def _size(criterion: Criterion) -> int:
@@ -453,6 +586,12 @@ def _size(criterion: Criterion) -> int:
             return _size(inner)
         case MissingCriterion():
             return 1
+        case ChainCriterion(targets=targets):
+            return sum(_size(inner) for _, inner in targets)
+        case HasCriterion(criterion=inner):
+            return _size(inner)
+        case ListCriterion(ids):
+            return len(ids)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return sum(_size(part) for parts in (*whole, *elements) for part in parts)
         case _:

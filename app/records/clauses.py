@@ -11,11 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, array
 
 from app.fhir.criteria import (
+    ChainCriterion,
     CompositeCriterion,
     Criterion,
     DateCriterion,
+    HasCriterion,
     IdCriterion,
     LastUpdatedCriterion,
+    ListCriterion,
     MissingCriterion,
     NotCriterion,
     NumberCriterion,
@@ -77,6 +80,8 @@ def shape_of(criterion: Criterion) -> Shape:
             return (MissingCriterion, missing)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return (CompositeCriterion, _shapes(whole), _shapes(elements))
+        case ChainCriterion() | HasCriterion() | ListCriterion():
+            raise TypeError("what other resources say is looked up before the store is asked")
 
 
 def _shapes(alternatives: Iterable[Iterable[Criterion]]) -> tuple[tuple[Shape, ...], ...]:
@@ -115,6 +120,8 @@ def values_of(name: str, criterion: Criterion) -> dict[str, Any]:
             return {name: key}
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return _of_param(name, criterion) | _parts(f"{name}_w", whole) | _parts(f"{name}_e", elements)
+        case ChainCriterion() | HasCriterion() | ListCriterion():
+            return {}
 
 
 def _of_param(name: str, criterion: Any) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Reading one record, its versions, and which person a Patient id means: one statement each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import asyncpg
 import sqlalchemy as sa
@@ -41,6 +41,10 @@ class Record:
         return f"{self.resource_type}/{self.id}/_history/{self.version}"
 
     @property
+    def pointer(self) -> "Pointer":
+        return Pointer(self.resource_type, self.id, self.version, self.patient_key)
+
+    @property
     def all_patients(self) -> tuple[PatientKey, ...]:
         """Everybody whom it is about, where they are several; nobody otherwise."""
         return (self.patient_key, *self.also_patients) if self.also_patients else ()
@@ -48,6 +52,15 @@ class Record:
     @property
     def etag(self) -> str:
         return f'W/"{self.version}"'
+
+
+class Pointer(NamedTuple):
+    """Where one version of a record is kept: what an answer consists of, without its content."""
+
+    resource_type: str
+    id: str
+    version: int
+    patient_key: PatientKey
 
 
 @dataclass(slots=True)
@@ -236,6 +249,26 @@ _VERSIONS = Statement(
 )
 
 
+_pointed = (
+    sa.func.unnest(
+        sa.bindparam("patient_keys", type_=ARRAY(sa.BigInteger)),
+        sa.bindparam("types", type_=ARRAY(sa.Text)),
+        sa.bindparam("ids", type_=ARRAY(sa.Text)),
+        sa.bindparam("versions", type_=ARRAY(sa.Integer)),
+    )
+    .table_valued("patient_key", "resource_type", "id", "version", with_ordinality="place")
+    .render_derived("pointed")
+)
+
+
+def _pointed_at(table: sa.Table, *more: str) -> Statement:
+    same = sa.and_(*(table.c[name] == _pointed.c[name] for name in (*_KEY, *more)))
+    return Statement(sa.select(*columns(table), _pointed.c.place).select_from(_pointed.join(table, same)))
+
+
+_CURRENT, _SUPERSEDED = _pointed_at(resource), _pointed_at(resource_history, "version")
+
+
 @dataclass(frozen=True, slots=True)
 class Who:
     """A person found by a local Patient's id, and what else the question needs to know in the same snapshot."""
@@ -282,6 +315,35 @@ class Reader:
 
 def _found(row: asyncpg.Record) -> Found:
     return Found(record_of(row), _whose(row), row["client_active"])
+
+
+async def pointed(database: Database, pointers: Sequence[Pointer]) -> list[tuple[Record, ...]]:
+    """For each pointer the record as it is, then the version pointed at if it is another; () where it is no more."""
+    current = await _at(database, _CURRENT, dict(enumerate(pointers, start=1)))
+    older = {
+        place: one
+        for place, one in enumerate(pointers, start=1)
+        if place in current and current[place].version != one.version
+    }
+    superseded = await _at(database, _SUPERSEDED, older) if older else {}
+    return [
+        (current[place], *([superseded[place]] if place in superseded else []))
+        if place in current and (place in superseded or place not in older)
+        else ()
+        for place in range(1, len(pointers) + 1)
+    ]
+
+
+async def _at(database: Database, statement: Statement, pointers: Mapping[int, Pointer]) -> dict[int, Record]:
+    places, wanted = list(pointers), list(pointers.values())
+    rows = await database.fetch(
+        statement,
+        patient_keys=[one.patient_key for one in wanted],
+        types=[one.resource_type for one in wanted],
+        ids=[one.id for one in wanted],
+        versions=[one.version for one in wanted],
+    )
+    return {places[row["place"] - 1]: record_of(row) for row in rows}
 
 
 async def versions(database: Database, record: Record) -> list[Record]:

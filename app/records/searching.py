@@ -17,7 +17,7 @@ from app.consent.residual import compile_residual
 from app.db import Fetching, Statement
 from app.fhir.query import Criterion
 from app.records.clauses import INSTANT, PATIENTS, Shape, by_token, clause_of, shape_of, values_of
-from app.records.reading import KEY_COLUMNS, Record, columns, record_of
+from app.records.reading import KEY_COLUMNS, Pointer, Record, columns, record_of
 from app.records.tables import index_date, resource
 from app.vocabulary import PatientKey
 
@@ -53,6 +53,8 @@ class Question:
     limit: int
     after: After | None = None
     count: bool = False
+    each: bool = False
+    """Each match is decided by its own person's decision, which may look at more than the residual does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,24 @@ async def search(database: Fetching, question: Question) -> Page:
     return Page(tuple(records), len(rows) > question.limit, total, shared)
 
 
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    """What matches, in order and without its content: a snapshot. ``beyond``: where more would go on."""
+
+    found: tuple[Pointer, ...]
+    beyond: After | None
+
+
+async def point(database: Fetching, question: Question) -> Pointers:
+    """At most ``limit`` matches of one snapshot, as pointers."""
+    statement = _statement(_shape(question), question.residual, pointers=True)
+    rows = await database.fetch(statement, **_values(question))
+    shown = rows[: question.limit]
+    beyond = After(shown[-1]["sort_key"], shown[-1]["id"]) if len(rows) > question.limit else None
+    found = (Pointer(row["resource_type"], row["id"], row["version"], row["patient_key"]) for row in shown)
+    return Pointers(tuple(found), beyond)
+
+
 # The shape of a question is everything that changes its SQL; its values are everything that does not.
 
 
@@ -92,6 +112,7 @@ def _shape(question: Question) -> Shape:
         question.sort,
         question.after is not None,
         question.count,
+        question.each or question.patients is None,
     )
 
 
@@ -111,8 +132,8 @@ def _values(question: Question) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2048)
-def _statement(shape: Shape, residual: Predicate) -> Statement:
-    typed, bound, criteria, sort, paged, counted = shape
+def _statement(shape: Shape, residual: Predicate, *, pointers: bool = False) -> Statement:
+    typed, bound, criteria, sort, paged, counted, each = shape
     where = [~resource.c.deleted, _compiled_residual(residual)]
     if typed:
         where.append(resource.c.resource_type == sa.bindparam("resource_type", type_=sa.Text))
@@ -127,7 +148,7 @@ def _statement(shape: Shape, residual: Predicate) -> Statement:
     where += [clause_of(f"c{place}", criterion, bound=bound) for place, criterion in enumerate(criteria)]
     key, source = _sort_key(sort, bound)
     found = (
-        sa.select(*columns(resource, _looked_at(residual) if bound else KEY_COLUMNS), key.label("sort_key"))
+        sa.select(*(_POINTER if pointers else _content(residual, each)), key.label("sort_key"))
         .select_from(source)
         .where(*where)
     )
@@ -135,6 +156,14 @@ def _statement(shape: Shape, residual: Predicate) -> Statement:
         # Materialised, so that a rare token is found by its index and not by walking the sort order.
         found = sa.select(found.cte("found", nesting=True).prefix_with("MATERIALIZED"))
     return Statement(_paged(found, sort, paged, counted))
+
+
+_POINTER = tuple(resource.c[name] for name in Pointer._fields)
+
+
+def _content(residual: Predicate, each: bool) -> list[sa.ColumnElement[Any]]:
+    """Everything to decide by and to release; of what one decision is about, no more than the residual needs."""
+    return columns(resource, KEY_COLUMNS if each else _looked_at(residual))
 
 
 def _paged(found: sa.Select[Any], sort: Sort, paged: bool, counted: bool) -> sa.Select[Any]:

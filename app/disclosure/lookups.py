@@ -1,0 +1,103 @@
+"""Chains, ``_has`` and ``_list``: what other resources say is looked up first, each hop a search under the same gate.
+
+What is withheld there is found by no chain, so that a chain tells nothing that a search for its target would not; and
+the question that is left over speaks of the searched resources alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from app.asked import Asked
+from app.disclosure.finding import Finding, Permitted, Within, body_of, question_of
+from app.disclosure.gate import Gate
+from app.fhir.compartments import in_patient_compartment
+from app.fhir.criteria import (
+    NOTHING,
+    ChainCriterion,
+    Criterion,
+    HasCriterion,
+    IdCriterion,
+    ListCriterion,
+    LookedUp,
+    referring_to,
+)
+from app.fhir.indexing import references_of
+from app.vocabulary import NO_PATIENT
+
+_FEW = 200
+"""Candidates by the other criteria to which a question of everybody is narrowed before it is looked up."""
+
+
+class Lookups:
+    """Resolves criteria into such as the store can compile."""
+
+    def __init__(self, gate: Gate, finding: Finding) -> None:
+        self._gate = gate
+        self._finding = finding
+
+    async def resolved(
+        self, asked: Asked, resource_type: str, criteria: Sequence[Criterion], within: Within
+    ) -> tuple[Criterion, ...]:
+        """The same question without chains. Raises InsufficientScope and TooCostly."""
+        if not any(isinstance(one, LookedUp) for one in criteria):
+            return tuple(criteria)
+        within = await self._narrowed(asked, resource_type, criteria, within)
+        return tuple(
+            [
+                await self._resolved(asked, resource_type, one, within) if isinstance(one, LookedUp) else one
+                for one in criteria
+            ]
+        )
+
+    async def _narrowed(
+        self, asked: Asked, resource_type: str, criteria: Sequence[Criterion], within: Within
+    ) -> Within:
+        """Where few match the other criteria, what refers to them is looked for in those people's records only."""
+        plain = [one for one in criteria if not isinstance(one, LookedUp)]
+        if within.patients is not None or not plain or not in_patient_compartment(resource_type):
+            return within
+        page = await self._finding.page(question_of(asked, resource_type, plain, within, limit=_FEW))
+        if page.more:
+            return within
+        keys = {row.record.patient_key for row in page.rows}
+        return within if NO_PATIENT in keys else replace(within, patients=tuple(sorted(keys)))
+
+    async def _resolved(
+        self, asked: Asked, resource_type: str, criterion: LookedUp, within: Within
+    ) -> Criterion:
+        match criterion:
+            case ChainCriterion(param, targets):
+                found = [
+                    f"{kind}/{one.record.id}"
+                    for kind, inner in targets
+                    for one in await self._all(asked, kind, inner, within)
+                ]
+                return referring_to(param, found) if found else NOTHING
+            case HasCriterion(kind, param, inner):
+                told = await self._all(asked, kind, inner, within)
+                return _ids_named(resource_type, told, param, asked.request.base_url)
+            case ListCriterion(ids):
+                lists = await self._all(asked, "List", IdCriterion(ids), within)
+                return _ids_named(resource_type, lists, "item", asked.request.base_url)
+
+    async def _all(
+        self, asked: Asked, resource_type: str, criterion: Criterion, within: Within
+    ) -> list[Permitted]:
+        self._gate.may(asked, resource_type, "s")
+        if not in_patient_compartment(resource_type):
+            within = Within()
+        criteria = await self.resolved(asked, resource_type, [criterion], within)
+        return await self._finding.all(asked, resource_type, criteria, within)
+
+
+def _ids_named(resource_type: str, told: Iterable[Permitted], param: str, base_url: str) -> IdCriterion:
+    """Those of the type that ``told`` refer to by ``param``."""
+    ids = {
+        reference.id: None
+        for one in told
+        for reference in references_of(body_of(one.record.content), [param], base_url)
+        if reference.type == resource_type and reference.id is not None
+    }
+    return IdCriterion(tuple(ids))

@@ -1,0 +1,269 @@
+"""Searches: of one person, asked of every source; or of everybody, each under their own directives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.asked import Asked, Release
+from app.consent.decision import Decision
+from app.disclosure.answers import Answering, Answers, Chosen, kept_of
+from app.disclosure.finding import EVERYBODY, Finding, Permitted, Within, question_of, sortable
+from app.disclosure.gate import Gate, Reading
+from app.disclosure.lookups import Lookups
+from app.disclosure.recording import Recording
+from app.errors import NotFound
+from app.fhir.compartments import in_patient_compartment
+from app.fhir.criteria import Criterion, ReferenceCriterion
+from app.fhir.manifest import SourceLine, SourceState
+from app.fhir.query import SearchQuery
+from app.fhir.sorting import Sortable, ordered
+from app.records.federation import Answer
+from app.records.reading import Who
+from app.records.remote import RemoteQuestion
+from app.records.results import Foreign, ResultSet
+from app.records.searching import Question
+from app.vocabulary import PatientIdentity
+
+EVERYTHING_PAGE = 1_000
+_CANDIDATES = 200
+"""Of everybody's records, read and decided at first: most answers are shorter."""
+
+
+class Searches:
+    """search-type, ``$everything``, and the pages of both (R4 search)."""
+
+    def __init__(
+        self,
+        at: Reading,
+        gate: Gate,
+        finding: Finding,
+        lookups: Lookups,
+        answers: Answers,
+        recording: Recording,
+    ) -> None:
+        self._at = at
+        self._gate = gate
+        self._finding = finding
+        self._lookups = lookups
+        self._answers = answers
+        self._recording = recording
+
+    async def search(self, asked: Asked, query: SearchQuery) -> Release:
+        for resource_type in (query.resource_type, *sorted(query.types_looked_at)):
+            self._gate.may(asked, resource_type, "s")
+        if query.patient_scope is not None:
+            return await self._of_patient(asked, query, query.patient_scope)
+        await self._gate.known(asked)
+        return await self._of_everybody(asked, query)
+
+    async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
+        self._gate.may(asked, "Patient", "s")
+        who = await self._gate.who(asked, patient_id)
+        if who is None:
+            raise NotFound
+        decision = await self._gate.decide(asked, who.identity)
+        if not decision.permitted:
+            raise NotFound
+        within = Within.one_person(who.identity, decision)
+        one = Answering(asked, None, min(count or EVERYTHING_PAGE, EVERYTHING_PAGE), within)
+        return await self._gathered(one, who, ask=_is_federated(asked, who))
+
+    async def page(self, asked: Asked, position: Mapping[str, Any]) -> Release:
+        """A page after the first: of the same answer, decided again."""
+        query = SearchQuery.restore(position["query"]) if position["query"] else None
+        if query is not None:
+            self._gate.may(asked, query.resource_type, "s")
+        within = await self._still_within(asked, position["patient"])
+        answer = await self._at.result_sets.thaw(dict(position))
+        one = Answering(asked, query, position["count"], within, answer.lines, position["self"])
+        return await self._answers.later(one, answer, position)
+
+    async def _still_within(self, asked: Asked, patient_id: str | None) -> Within:
+        if patient_id is None:
+            await self._gate.known(asked)
+            return EVERYBODY
+        who = await self._gate.who(asked, patient_id)
+        decision = await self._gate.decide(asked, who.identity) if who else None
+        if who is None or decision is None or not decision.permitted:
+            raise NotFound
+        return Within.one_person(who.identity, decision)
+
+    # Of one person.
+
+    async def _of_patient(self, asked: Asked, query: SearchQuery, patient_id: str) -> Release:
+        who = await self._gate.who(asked, patient_id)
+        if who is None and asked.caller.purpose.is_emergency:
+            raise NotFound  # as for a patient whom the emergency is not about
+        decision = await self._gate.decide(asked, who.identity) if who else None
+        if who is None or decision is None or not decision.permitted:
+            return await self._nothing(asked, query, decision)
+        one = Answering(asked, query, query.count, Within.one_person(who.identity, decision))
+        if _is_federated(asked, who):
+            return await self._gathered(one, who, ask=True)
+        return await self._own(replace(one, lines=self._fresh_lines(who.identity)), query, who)
+
+    async def _nothing(self, asked: Asked, query: SearchQuery, decision: Decision | None) -> Release:
+        """The same answer for a patient who is unknown and for one whose record is closed to this caller."""
+        lines = await self._no_record_lines(asked)
+        one = Answering(asked, query, query.count, EVERYBODY, lines)
+        if decision is None:
+            return await self._answers.empty(one, "No such patient.", None)
+        words = "Refused by consent; answered as for an unknown patient."
+        return await self._answers.empty(one, words, decision)
+
+    async def _no_record_lines(self, asked: Asked) -> list[SourceLine]:
+        expected = [(code, "") for code in self._at.custodians]
+        if asked.caller.via is None:
+            expected += [(one.ods_code, one.name) for one in await self._at.federation.sources()]
+        now = self._at.clock.now()
+        return [SourceLine(code, name, SourceState.no_record, now) for code, name in sorted(set(expected))]
+
+    async def _own(self, one: Answering, query: SearchQuery, who: Who) -> Release:
+        """Of this node's own records, straight from the index where it can put them in order."""
+        if not query.is_sorted_by_index:
+            return await self._gathered(one, who, ask=False)
+        question = await self._question(one, query, limit=query.count, count=True)
+        page = await self._finding.page(question)
+        if page.shared:
+            # SQL knows one person's decision: only here can the others' be counted too.
+            return await self._gathered(one, who, ask=False)
+        if page.more and query.count:
+            pointers = await self._finding.point(question)
+            answer = ResultSet(pointers.found, page.total, beyond=pointers.beyond)
+            return await self._answers.first(one, answer, None)
+        # The in-memory check must agree with the residual; where it does not, withhold.
+        found = await self._finding.permitted(one.asked, (row.record for row in page.rows), one.within)
+        return await self._answers.whole(one, found, page.total)
+
+    async def _question(
+        self, one: Answering, query: SearchQuery, *, limit: int, count: bool = False
+    ) -> Question:
+        criteria = await self._criteria(one, query)
+        kind, sort = query.resource_type, query.sort
+        return question_of(one.asked, kind, criteria, one.within, limit=limit, sort=sort, count=count)
+
+    async def _criteria(self, one: Answering, query: SearchQuery) -> tuple[Criterion, ...]:
+        criteria = tuple(_for_all_of(it, query, one.within.identity) for it in query.criteria)
+        return await self._lookups.resolved(one.asked, query.resource_type, criteria, one.within)
+
+    async def _gathered(self, one: Answering, who: Who, *, ask: bool) -> Release:
+        """All of it, from every source at once, put in order here."""
+        asking = asyncio.create_task(self._ask(one, who)) if ask else None
+        try:
+            own = await self._everything_here(one)
+        except BaseException:
+            if asking is not None:
+                asking.cancel()
+            raise
+        answers = await asking if asking is not None else ()
+        lines = [*self._fresh_lines(who.identity), *(answer.line for answer in answers)]
+        chosen = self._merged(one, own, answers)
+        answer = ResultSet(tuple(map(kept_of, chosen)), len(chosen), tuple(lines))
+        return await self._answers.first(replace(one, lines=lines), answer, chosen)
+
+    async def _ask(self, one: Answering, who: Who) -> tuple[Answer, ...]:
+        query, asked = one.query, one.asked
+        question = RemoteQuestion(
+            resource_type=query.resource_type if query else None,
+            pairs=query.pairs_without_patient if query else (),
+            identity=who.identity,
+            birth_date=who.birth_date,
+            patient_parameter=_patient_parameter(query),
+            nhs_number_system=self._at.nhs_number_system,
+            caller=asked.caller,
+            trace_id=asked.request.trace_id,
+            request_id=asked.request.request_id,
+        )
+        return await self._at.federation.ask(question)
+
+    async def _everything_here(self, one: Answering) -> list[Permitted]:
+        """All of this node's own matches: what one person has, never what the database holds."""
+        query = one.query
+        criteria = await self._criteria(one, query) if query else ()
+        kind = query.resource_type if query else None
+        found = await self._finding.all(one.asked, kind, criteria, one.within)
+        return [
+            it
+            for it in found
+            if self._gate.scoped(one.asked, it.record.resource_type, it.record.custodian)
+            and in_patient_compartment(it.record.resource_type)
+        ]
+
+    def _merged(self, one: Answering, own: Sequence[Permitted], answers: Sequence[Answer]) -> list[Chosen]:
+        """Own and foreign resources in the order asked for; each foreign one is decided here as well.
+
+        The facets of those are computed from their own text: the stricter end wins.
+        """
+        decision, base = one.within.decision, one.asked.request.base_url
+        foreign = [Foreign.of(record) for answer in answers for record in answer.records]
+        released = [
+            it
+            for it in foreign
+            if decision is not None
+            and decision.releases(it.facets())
+            and self._gate.scoped(one.asked, it.resource_type, it.custodian)
+        ]
+
+        def seen(it: Chosen) -> Sortable:
+            return sortable(it, base) if isinstance(it, Permitted) else it.sortable()
+
+        every: list[Chosen] = [*own, *released]
+        return ordered(every, one.query.sort_keys if one.query else (), seen)
+
+    def _fresh_lines(self, identity: PatientIdentity) -> list[SourceLine]:
+        now = self._at.clock.now()
+        return [
+            SourceLine(code, "", SourceState.fresh, now)
+            for code in sorted({one.custodian for one in identity.local})
+        ]
+
+    # Of everybody.
+
+    async def _of_everybody(self, asked: Asked, query: SearchQuery) -> Release:
+        """Each candidate is decided under its own person's directives.
+
+        The total is counted where it is asked for, up to so many candidates; otherwise it is known when everything is
+        on the first page.
+        """
+        one = Answering(asked, query, query.count, EVERYBODY)
+        counting = query.count == 0 or query.total in ("estimate", "accurate")
+        if counting or not query.is_sorted_by_index:
+            return await self._counted(one, query)
+        question = await self._question(one, query, limit=max(_CANDIDATES, query.count + 1))
+        page = await self._finding.page(question)
+        if page.more:
+            pointers = await self._finding.point(question)
+            return await self._answers.first(
+                one, ResultSet(pointers.found, None, beyond=pointers.beyond), None
+            )
+        found = await self._finding.permitted(asked, (row.record for row in page.rows), EVERYBODY)
+        return await self._first(one, found, len(found) if len(found) <= query.count else None)
+
+    async def _counted(self, one: Answering, query: SearchQuery) -> Release:
+        criteria = await self._criteria(one, query)
+        found = await self._finding.all(one.asked, query.resource_type, criteria, EVERYBODY, query.sort_keys)
+        return await self._first(one, found, len(found))
+
+    async def _first(self, one: Answering, found: Sequence[Permitted], total: int | None) -> Release:
+        return await self._answers.first(one, ResultSet(tuple(map(kept_of, found)), total), found)
+
+
+def _is_federated(asked: Asked, who: Who) -> bool:
+    """Whether other sources are asked, too: not again for what another node passed on."""
+    return asked.caller.via is None and who.has_sources and who.identity.nhs_number is not None
+
+
+def _patient_parameter(query: SearchQuery | None) -> str | None:
+    """The parameter that bound the question to a patient, e.g. ``performer``."""
+    naming = query.scope_criteria if query else ()
+    return next((one.param for one in naming if isinstance(one, ReferenceCriterion)), None)
+
+
+def _for_all_of(criterion: Criterion, query: SearchQuery, identity: PatientIdentity | None) -> Criterion:
+    """A criterion that names the patient names every local Patient of that person."""
+    if identity and isinstance(criterion, ReferenceCriterion) and criterion in query.scope_criteria:
+        return criterion.widened(one.id for one in identity.local)
+    return criterion
