@@ -14,11 +14,9 @@ from app.errors import Issue, TooCostly
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.criteria import TokenCriterion
 from app.fhir.definitions import RESOURCE_TYPES
-from app.fhir.includes import Include
+from app.fhir.includes import Include, reference_codes
 from app.fhir.indexing import references_of
 from app.fhir.keys import fresh_key64
-from app.fhir.parameters import parameters_of
-from app.fhir.query import is_supported
 
 MOST_INCLUDED = 1_000
 """Resources that a page brings along; an answer that has more says so."""
@@ -138,15 +136,9 @@ def _keys(include: Include, latest: Sequence[Match], base_url: str) -> tuple[int
 
 
 def _along(include: Include, resource_type: str) -> tuple[str, ...]:
-    return _codes(resource_type) if include.parameter == "*" else (include.parameter,)
-
-
-@cache
-def _codes(resource_type: str) -> tuple[str, ...]:
-    found = parameters_of(resource_type).values()
-    return tuple(one.code for one in found if one.type == "reference" and is_supported(one))
+    return reference_codes(resource_type) if include.parameter == "*" else (include.parameter,)
 
 
 @cache
 def _every_code() -> tuple[str, ...]:
-    return tuple(sorted({code for one in RESOURCE_TYPES for code in _codes(one)}))
+    return tuple(sorted({code for one in RESOURCE_TYPES for code in reference_codes(one)}))

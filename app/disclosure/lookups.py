@@ -68,19 +68,20 @@ class Lookups:
         self, asked: Asked, resource_type: str, criterion: LookedUp, within: Within
     ) -> Criterion:
         match criterion:
-            case ChainCriterion(param, targets):
-                found = [
-                    f"{kind}/{one.record.id}"
-                    for kind, inner in targets
-                    for one in await self._all(asked, kind, inner, within)
-                ]
-                return referring_to(param, found) if found else NOTHING
+            case ChainCriterion():
+                found = await self.targets(asked, criterion, within)
+                named = [f"{one.record.resource_type}/{one.record.id}" for one in found]
+                return referring_to(criterion.param, named) if named else NOTHING
             case HasCriterion(kind, param, inner):
                 told = await self._all(asked, kind, inner, within)
                 return _ids_named(resource_type, told, param, asked.request.base_url)
             case ListCriterion(ids):
                 lists = await self._all(asked, "List", IdCriterion(ids), within)
                 return _ids_named(resource_type, lists, "item", asked.request.base_url)
+
+    async def targets(self, asked: Asked, chain: ChainCriterion, within: Within) -> list[Permitted]:
+        """What the chain's reference must be to."""
+        return [one for kind, inner in chain.targets for one in await self._all(asked, kind, inner, within)]
 
     async def _all(
         self, asked: Asked, resource_type: str, criterion: Criterion, within: Within

@@ -16,7 +16,7 @@ from app.disclosure.lookups import Lookups
 from app.disclosure.recording import Recording
 from app.errors import NotFound
 from app.fhir.compartments import in_patient_compartment
-from app.fhir.criteria import Criterion, ReferenceCriterion
+from app.fhir.criteria import ChainCriterion, Criterion, ReferenceCriterion
 from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import SearchQuery
 from app.fhir.sorting import Sortable, ordered
@@ -57,6 +57,19 @@ class Searches:
         if query.patient_scope is not None:
             return await self._of_patient(asked, query, query.patient_scope)
         await self._gate.known(asked)
+        if (chain := query.chain_to_patient) is not None:
+            return await self._of_whom_it_means(asked, query, chain)
+        return await self._of_everybody(asked, query)
+
+    async def _of_whom_it_means(self, asked: Asked, query: SearchQuery, chain: ChainCriterion) -> Release:
+        """``patient.identifier=…`` and the like: when that is one person, it is a question about that person."""
+        found = await self._lookups.targets(asked, chain, EVERYBODY)
+        people = {one.owner.person if one.owner else None for one in found}
+        if not found:
+            return await self._nothing(asked, query, None)
+        if len(people) == 1 and None not in people and _are_patients(found):
+            bound = query.bound_to(chain, [one.record.id for one in found])
+            return await self._of_patient(asked, bound, bound.patient_scope or "")
         return await self._of_everybody(asked, query)
 
     async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
@@ -151,7 +164,7 @@ class Searches:
 
     async def _gathered(self, one: Answering, who: Who, *, ask: bool) -> Release:
         """All of it, from every source at once, put in order here."""
-        asking = asyncio.create_task(self._ask(one, who)) if ask else None
+        asking = asyncio.create_task(self._asked(one, who)) if ask else None
         try:
             own = await self._everything_here(one)
         except BaseException:
@@ -164,7 +177,14 @@ class Searches:
         answer = ResultSet(tuple(map(kept_of, chosen)), len(chosen), tuple(lines))
         return await self._answers.first(replace(one, lines=lines), answer, chosen)
 
-    async def _ask(self, one: Answering, who: Who) -> tuple[Answer, ...]:
+    async def _asked(self, one: Answering, who: Who) -> tuple[Answer, ...]:
+        """What the other sources say. None is asked what depends on resources that we might withhold."""
+        if one.query is not None and one.query.is_looked_up:
+            now = self._at.clock.now()
+            return tuple(
+                Answer(SourceLine(source.ods_code, source.name, SourceState.not_supported, now))
+                for source in await self._at.federation.sources()
+            )
         query, asked = one.query, one.asked
         question = RemoteQuestion(
             resource_type=query.resource_type if query else None,
@@ -249,6 +269,10 @@ class Searches:
 
     async def _first(self, one: Answering, found: Sequence[Permitted], total: int | None) -> Release:
         return await self._answers.first(one, ResultSet(tuple(map(kept_of, found)), total), found)
+
+
+def _are_patients(found: Sequence[Permitted]) -> bool:
+    return all(one.record.resource_type == "Patient" for one in found)
 
 
 def _is_federated(asked: Asked, who: Who) -> bool:

@@ -4,13 +4,11 @@ import json
 from typing import Any
 
 from app.fhir.definitions import RESOURCE_TYPES
+from app.fhir.includes import reference_codes, referring
 from app.fhir.parameters import SearchParameter, parameters_of
-from app.fhir.query import is_supported
+from app.fhir.query import KEPT_APART, is_supported
 
-_SERVER_ONLY = frozenset({"AuditEvent"})
-"""Types that callers may search but not write or read singly."""
-
-_EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source")
+_EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list")
 
 
 def capability_statement(base_url: str, token_url: str, *, date: str, version: str) -> str:
@@ -41,7 +39,9 @@ def _rest(token_url: str) -> dict[str, Any]:
         "mode": "server",
         "documentation": (
             "Dates are compared as R4 says: eq is containment, ap is overlap. A patient-scoped search goes to every "
-            "source that may hold something; its outcome entry has one line for each."
+            "source that may hold something; its outcome entry has one line for each. Reference parameters can be "
+            "chained, and _has reverses a chain, over at most five references; _include and _revinclude take "
+            ":iterate. _sort takes any parameter with an order, and several. Pages are one snapshot for an hour."
         ),
         "security": _security(token_url),
         "resource": [_resource(resource_type) for resource_type in sorted(RESOURCE_TYPES)],
@@ -72,7 +72,7 @@ def _security(token_url: str) -> dict[str, Any]:
 
 
 def _resource(resource_type: str) -> dict[str, Any]:
-    if resource_type in _SERVER_ONLY:
+    if resource_type in KEPT_APART:
         patient = {"name": "patient", "type": "reference", "documentation": "Whose record; needed."}
         return {"type": resource_type, "interaction": [{"code": "search-type"}], "searchParam": [patient]}
     found: dict[str, Any] = {
@@ -85,6 +85,8 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": "single",
+        "searchInclude": ["*", *(f"{resource_type}:{code}" for code in reference_codes(resource_type))],
+        "searchRevInclude": ["*", *_referring(resource_type)],
         "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
     }
     base = "http://hl7.org/fhir/OperationDefinition"
@@ -92,6 +94,10 @@ def _resource(resource_type: str) -> dict[str, Any]:
     operations = [("validate", f"{base}/Resource-validate"), *own]
     found["operation"] = [{"name": name, "definition": definition} for name, definition in operations]
     return found
+
+
+def _referring(resource_type: str) -> list[str]:
+    return [one for one in referring(resource_type) if one.partition(":")[0] not in KEPT_APART]
 
 
 _OPERATIONS = {
@@ -105,7 +111,9 @@ _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance
 
 
 def _common(code: str) -> dict[str, str]:
-    kind = {"_lastUpdated": "date", "_profile": "uri", "_source": "uri"}.get(code, "token")
+    kind = {"_lastUpdated": "date", "_profile": "uri", "_source": "uri", "_list": "special"}.get(
+        code, "token"
+    )
     return {"name": code, "type": kind}
 
 

@@ -1,10 +1,12 @@
 """``_include`` and ``_revinclude``: what is sent along with the matches (R4 search, 3.1.1.5.4)."""
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 from app.errors import MalformedSearch
 from app.fhir.definitions import RESOURCE_TYPES
+from app.fhir.parameters import parameters_of
 
 
 class Include(NamedTuple):
@@ -37,3 +39,21 @@ def read_include(name: str, value: str) -> Include:
     if modifier not in ("", "iterate"):
         raise MalformedSearch(f"{code}: the only modifier is :iterate.")
     return Include(source, parameter, target or "", modifier == "iterate", code == "_revinclude")
+
+
+@cache
+def reference_codes(resource_type: str) -> tuple[str, ...]:
+    """The type's parameters along which something can be included."""
+    found = parameters_of(resource_type).values()
+    return tuple(sorted(one.code for one in found if one.type == "reference" and one.expression))
+
+
+@cache
+def referring(resource_type: str) -> tuple[str, ...]:
+    """``Type:parameter`` of everything that may refer to the type."""
+    return tuple(
+        f"{source}:{code}"
+        for source in sorted(RESOURCE_TYPES)
+        for code in reference_codes(source)
+        if resource_type in parameters_of(source)[code].targets
+    )

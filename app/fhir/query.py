@@ -83,6 +83,9 @@ _MOST_PAIRS = 100
 _MOST_KEYS = 1_000
 """Alternatives of all criteria together, so that a statement's parameters stay within PostgreSQL's."""
 
+KEPT_APART = frozenset({"AuditEvent"})
+"""Types that are no records and searched by a patient alone; no chain or include reaches them."""
+
 _MOST_SORT_KEYS = 8
 _MOST_HOPS = 5
 """References that one chain may go over: each is a search of its own."""
@@ -146,13 +149,32 @@ class SearchQuery:
     """The one Patient of ours that every match must belong to, because a parameter that means just that names it."""
     scope_criteria: tuple[Criterion, ...]
     """The criteria that name ``patient_scope``."""
-    pairs_without_patient: tuple[tuple[str, str], ...]
-    """``used_pairs`` without those criteria, and without ``_count``, ``_sort`` and presentation."""
+    criterion_pairs: tuple[tuple[str, str], ...]
+    """How each of ``criteria`` was asked, in their order."""
     subset: Subset | None = None
     """The part of each match that is wanted; None: all of it."""
     total: Total | None = None
     """What ``_total`` asks for; None: whatever costs nothing."""
     includes: tuple[Include, ...] = ()
+
+    @property
+    def pairs_without_patient(self) -> tuple[tuple[str, str], ...]:
+        """How the criteria were asked that do not name ``patient_scope``."""
+        every = zip(self.criteria, self.criterion_pairs, strict=True)
+        return tuple(pair for criterion, pair in every if criterion not in self.scope_criteria)
+
+    @property
+    def chain_to_patient(self) -> ChainCriterion | None:
+        """A chain that says whose records are asked for, e.g. ``patient.identifier``, when nothing else does."""
+        naming = _scope_parameters(self.resource_type) if self.patient_scope is None else frozenset()
+        chains = (one for one in self.criteria if isinstance(one, ChainCriterion) and one.param in naming)
+        return next(chains, None)
+
+    def bound_to(self, chain: ChainCriterion, patient_ids: Sequence[str]) -> "SearchQuery":
+        """The same question when ``chain`` has turned out to mean these Patients, who are one person."""
+        named = criteria.referring_to(chain.param, [f"Patient/{id}" for id in patient_ids])
+        found = tuple(named if one is chain else one for one in self.criteria)
+        return replace(self, criteria=found, patient_scope=patient_ids[0], scope_criteria=(named,))
 
     @property
     def is_looked_up(self) -> bool:
@@ -320,10 +342,14 @@ class _Reading:
         """One reference further."""
         if self.hops >= _MOST_HOPS:
             raise TooCostly(f"A chain goes over at most {_MOST_HOPS} references.")
+        if resource_type in KEPT_APART:
+            raise _NotSupported(f"{resource_type} is searched by itself alone")
         return _Reading(resource_type, True, self.base_url, self.count, hops=self.hops + 1)
 
     def _include(self, name: str, value: str) -> None:
         found = read_include(name, value)
+        if found.source in KEPT_APART:
+            raise _NotSupported(f"{found.source} is searched by itself alone")
         if found.parameter != "*":
             kind = parameter(found.source, found.parameter)
             if kind is None or kind.type != "reference" or not is_supported(kind):
@@ -476,9 +502,7 @@ class _Reading:
             base_url=self.base_url,
             patient_scope=patient,
             scope_criteria=scoping,
-            pairs_without_patient=tuple(
-                pair for criterion, pair in self.criteria if criterion not in scoping
-            ),
+            criterion_pairs=tuple(pair for _, pair in self.criteria),
         )
 
 
