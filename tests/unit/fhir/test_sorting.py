@@ -89,7 +89,7 @@ def _differ(one: dict[str, Any], other: dict[str, Any], key: SortKey) -> bool:
         ordered([{**one, "id": mine}, {**other, "id": theirs}], [key], seen)[0]["id"] == mine
         for mine, theirs in (("a", "b"), ("b", "a"))
     ]
-    return firsts[0] == firsts[1]
+    return bool(firsts[0] == firsts[1])
 
 
 @pytest.mark.parametrize("broken", [{"code": 7}, {"code": {"coding": "x"}}, {"effectiveDateTime": {"a": 1}}])
