@@ -30,13 +30,15 @@ from app.errors import (
 )
 from app.exchange import Part, parts_of
 from app.fhir import bundle
+from app.fhir.compartments import COMPARTMENTS
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.history import history_window
 from app.fhir.instants import instant, read_http_date
 from app.fhir.patching.fhirpath_patch import apply_fhirpath_patch
 from app.fhir.patching.json_patch import apply_json_patch
 from app.fhir.patching.narrative import with_safe_narrative
-from app.fhir.query import parse_search
+from app.fhir.query import Compartment, parse_search
+from app.fhir.several import parse_several
 from app.fhir.subset import Subset, read_subset
 from app.fhir.text import Parsed, parse
 
@@ -191,6 +193,30 @@ async def _search(use: UseCases, asked: Asked, http: HttpRequest, pairs: list[tu
     return await use.disclosure.search(asked, query)
 
 
+async def search_compartment(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """GET [compartment]/[id]/[type], or ``*`` for every type of it (R4 http, 3.1.0.9)."""
+    resource_type, id = _instance(http)
+    if resource_type not in COMPARTMENTS:
+        raise NotFound
+    compartment, kind = Compartment(resource_type, id), http.path_params["kind"]
+    pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
+    base_url, strict = use.door.base_url, _strict(http)
+    if kind == "*":
+        several = parse_several(pairs, strict=strict, base_url=base_url, compartment=compartment)
+        return await use.disclosure.search_several(asked, several)
+    query = parse_search(kind, pairs, strict=strict, base_url=base_url, compartment=compartment)
+    return await use.disclosure.search(asked, query)
+
+
+async def search_system(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """GET [base]?_type=…, by GET and by POST [base]/_search."""
+    pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
+    if http.method == "POST":
+        pairs += pairs_of(await form_body(http, use.max_body_bytes))
+    several = parse_several(pairs, strict=_strict(http), base_url=use.door.base_url)
+    return await use.disclosure.search_several(asked, several)
+
+
 async def _audit_events(use: UseCases, asked: Asked, given: dict[str, str]) -> Release:
     unknown = set(given) - {"patient", "_count", "_before", "_format"}
     if unknown or "patient" not in given:
@@ -343,6 +369,12 @@ class _TypeSegment(StringConvertor):
     regex = "[A-Z][A-Za-z]+"
 
 
+class _KindSegment(StringConvertor):
+    """A resource type, or ``*`` for all."""
+
+    regex = r"[A-Z][A-Za-z]+|\*"
+
+
 class _IdSegment(StringConvertor):
     """An id of R4's form."""
 
@@ -351,6 +383,7 @@ class _IdSegment(StringConvertor):
 
 register_url_convertor("r4type", _TypeSegment())
 register_url_convertor("r4id", _IdSegment())
+register_url_convertor("r4kind", _KindSegment())
 
 
 def routes(use: UseCases) -> list[Route]:
@@ -398,6 +431,10 @@ def routes(use: UseCases) -> list[Route]:
         ),
         route(f"{one}/_history", GET=(Interaction.HISTORY, history)),
         route(f"{one}/_history/{{version}}", GET=(Interaction.VREAD, vread)),
-        route("/fhir", POST=(Interaction.TRANSACTION, exchange)),
-        route("/fhir/", POST=(Interaction.TRANSACTION, exchange)),
+        route(f"{one}/{{kind:r4kind}}", GET=(Interaction.SEARCH, search_compartment)),
+        route("/fhir/_search", POST=(Interaction.SEARCH, search_system)),
+        *(
+            route(root, GET=(Interaction.SEARCH, search_system), POST=(Interaction.TRANSACTION, exchange))
+            for root in ("/fhir", "/fhir/")
+        ),
     ]

@@ -28,6 +28,7 @@ from app.fhir import bundle, criteria
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.history import HistoryWindow
 from app.fhir.query import SearchQuery
+from app.fhir.several import SeveralQuery
 from app.fhir.text import parse
 from app.records import searching
 from app.records.searching import Question, Sort
@@ -97,6 +98,11 @@ class Disclosure:
     async def search(self, asked: Asked, query: SearchQuery) -> Release:
         """A page of what matches; bound to one patient it is asked of every source that may hold something."""
         return await self._searches.search(asked, query)
+
+    @accounted
+    async def search_several(self, asked: Asked, several: SeveralQuery) -> Release:
+        """A page of what matches among several types, or in a whole compartment."""
+        return await self._searches.several(asked, several)
 
     @accounted
     async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:

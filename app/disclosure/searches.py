@@ -10,21 +10,31 @@ from typing import Any
 from app.asked import Asked, Release
 from app.consent.decision import Decision
 from app.disclosure.answers import Answering, Answers, Chosen, kept_of
-from app.disclosure.finding import EVERYBODY, Finding, Permitted, Within, question_of, sortable
+from app.disclosure.finding import (
+    EVERYBODY,
+    MOST_CANDIDATES,
+    Finding,
+    Permitted,
+    Within,
+    question_of,
+    sortable,
+)
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.lookups import Lookups
 from app.disclosure.recording import Recording
-from app.errors import NotFound
+from app.errors import NotFound, TooCostly
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.criteria import ChainCriterion, Criterion, ReferenceCriterion
 from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import SearchQuery
+from app.fhir.several import SeveralQuery
 from app.fhir.sorting import Sortable, ordered
 from app.records.federation import Answer
 from app.records.reading import Who
 from app.records.remote import RemoteQuestion
 from app.records.results import Foreign, ResultSet
 from app.records.searching import Question
+from app.smart import scopes
 from app.vocabulary import PatientIdentity
 
 EVERYTHING_PAGE = 1_000
@@ -118,10 +128,12 @@ class Searches:
             return await self._gathered(one, who, ask=True)
         return await self._own(replace(one, lines=self._fresh_lines(who.identity)), query, who)
 
-    async def _nothing(self, asked: Asked, query: SearchQuery, decision: Decision | None) -> Release:
+    async def _nothing(
+        self, asked: Asked, query: SearchQuery, decision: Decision | None, address: str = ""
+    ) -> Release:
         """The same answer for a patient who is unknown and for one whose record is closed to this caller."""
         lines = await self._no_record_lines(asked)
-        one = Answering(asked, query, query.count, EVERYBODY, lines)
+        one = Answering(asked, query, query.count, EVERYBODY, lines, address)
         if decision is None:
             return await self._answers.empty(one, "No such patient.", None)
         words = "Refused by consent; answered as for an unknown patient."
@@ -179,12 +191,8 @@ class Searches:
 
     async def _asked(self, one: Answering, who: Who) -> tuple[Answer, ...]:
         """What the other sources say. None is asked what depends on resources that we might withhold."""
-        if one.query is not None and one.query.is_looked_up:
-            now = self._at.clock.now()
-            return tuple(
-                Answer(SourceLine(source.ods_code, source.name, SourceState.not_supported, now))
-                for source in await self._at.federation.sources()
-            )
+        if one.query is not None and not _may_be_passed_on(one.query):
+            return tuple(Answer(line) for line in await self._not_asked())
         query, asked = one.query, one.asked
         question = RemoteQuestion(
             resource_type=query.resource_type if query else None,
@@ -192,12 +200,20 @@ class Searches:
             identity=who.identity,
             birth_date=who.birth_date,
             patient_parameter=_patient_parameter(query),
+            in_compartment=query is not None and query.compartment is not None,
             nhs_number_system=self._at.nhs_number_system,
             caller=asked.caller,
             trace_id=asked.request.trace_id,
             request_id=asked.request.request_id,
         )
         return await self._at.federation.ask(question)
+
+    async def _not_asked(self) -> list[SourceLine]:
+        now = self._at.clock.now()
+        return [
+            SourceLine(source.ods_code, source.name, SourceState.not_supported, now)
+            for source in await self._at.federation.sources()
+        ]
 
     async def _everything_here(self, one: Answering) -> list[Permitted]:
         """All of this node's own matches: what one person has, never what the database holds."""
@@ -240,6 +256,44 @@ class Searches:
             for code in sorted({one.custodian for one in identity.local})
         ]
 
+    # Of several types.
+
+    async def several(self, asked: Asked, several: SeveralQuery) -> Release:
+        """The same question of several types: of this node's own records, put in order here."""
+        queries = [one for one in several.queries if several.named or self._may_search(asked, one)]
+        for query in queries or several.queries[:1]:
+            for resource_type in (query.resource_type, *sorted(query.types_looked_at)):
+                self._gate.may(asked, resource_type, "s")
+        await self._gate.known(asked)
+        first, address = queries[0], asked.request.base_url + several.link
+        one = Answering(asked, first, first.count, EVERYBODY, (), address)
+        patient_id = next((query.patient_scope for query in queries if query.patient_scope), None)
+        if patient_id is not None:
+            who = await self._gate.who(asked, patient_id)
+            decision = await self._gate.decide(asked, who.identity) if who else None
+            if who is None or decision is None or not decision.permitted:
+                return await self._nothing(asked, first, decision, address)
+            lines = self._fresh_lines(who.identity)
+            if _is_federated(asked, who):
+                lines += await self._not_asked()
+            one = replace(one, within=Within.one_person(who.identity, decision), lines=lines)
+        found = [it for query in queries for it in await self._all_of(one, query)]
+        if len(found) > MOST_CANDIDATES:
+            raise TooCostly("More than 10,000 resources match. Narrow the question, e.g. by _type.")
+        base = asked.request.base_url
+        return await self._first(
+            one, ordered(found, first.sort_keys, lambda it: sortable(it, base)), len(found)
+        )
+
+    def _may_search(self, asked: Asked, query: SearchQuery) -> bool:
+        return scopes.permits(asked.caller.scopes, query.resource_type, "s")
+
+    async def _all_of(self, one: Answering, query: SearchQuery) -> list[Permitted]:
+        if query.patient_scope is None:
+            one = replace(one, within=EVERYBODY)
+        criteria = await self._criteria(one, query)
+        return await self._finding.all(one.asked, query.resource_type, criteria, one.within)
+
     # Of everybody.
 
     async def _of_everybody(self, asked: Asked, query: SearchQuery) -> Release:
@@ -275,6 +329,11 @@ def _are_patients(found: Sequence[Permitted]) -> bool:
     return all(one.record.resource_type == "Patient" for one in found)
 
 
+def _may_be_passed_on(query: SearchQuery) -> bool:
+    """Not what depends on resources that we might withhold, nor on a compartment whose owner is not the patient."""
+    return not query.is_looked_up and (query.compartment is None or query.compartment.kind == "Patient")
+
+
 def _is_federated(asked: Asked, who: Who) -> bool:
     """Whether other sources are asked, too: not again for what another node passed on."""
     return asked.caller.via is None and who.has_sources and who.identity.nhs_number is not None
@@ -289,5 +348,5 @@ def _patient_parameter(query: SearchQuery | None) -> str | None:
 def _for_all_of(criterion: Criterion, query: SearchQuery, identity: PatientIdentity | None) -> Criterion:
     """A criterion that names the patient names every local Patient of that person."""
     if identity and isinstance(criterion, ReferenceCriterion) and criterion in query.scope_criteria:
-        return criterion.widened(one.id for one in identity.local)
+        return criterion.widened([one.id for one in identity.local])
     return criterion

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from app.fhir.compartments import COMPARTMENTS
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.includes import reference_codes, referring
 from app.fhir.parameters import SearchParameter, parameters_of
@@ -45,7 +46,11 @@ def _rest(token_url: str) -> dict[str, Any]:
         ),
         "security": _security(token_url),
         "resource": [_resource(resource_type) for resource_type in sorted(RESOURCE_TYPES)],
-        "interaction": [{"code": "transaction"}, {"code": "batch"}],
+        "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
+        "compartment": [
+            f"http://hl7.org/fhir/CompartmentDefinition/{kind[0].lower() + kind[1:]}"
+            for kind in sorted(COMPARTMENTS)
+        ],
     }
 
 

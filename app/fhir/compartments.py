@@ -18,6 +18,9 @@ from app.fhir.references import read_reference
 
 _DEFINITIONS = Path(__file__).with_name("r4") / "compartments.json"
 
+COMPARTMENTS = frozenset({"Device", "Encounter", "Patient", "Practitioner", "RelatedPerson"})
+"""The types that R4 defines a compartment for."""
+
 _FIRST = ("patient", "subject", "beneficiary", "individual")
 """Parameters that name whom a resource is about, before those that name who took part."""
 

@@ -48,10 +48,13 @@ class ReferenceCriterion:
     keys: tuple[int, ...]
     names_the_patient: bool = False
     """It says only whose records are asked for: within those nearly every one fulfils it."""
+    or_params: tuple[str, ...] = ()
+    """Other parameters, any of which may refer there instead: what nominates a resource to a compartment."""
 
-    def widened(self, patient_ids: Iterable[str]) -> "ReferenceCriterion":
+    def widened(self, patient_ids: Sequence[str]) -> "ReferenceCriterion":
         """The criterion that names the patient, also satisfied by a reference to any of these Patients."""
-        more = (key64(self.param, "r", f"Patient/{id}") for id in patient_ids)
+        params = (self.param, *self.or_params)
+        more = (key64(param, "r", f"Patient/{id}") for param in params for id in patient_ids)
         keys = tuple(dict.fromkeys((*self.keys, *more)))
         return replace(self, keys=keys, names_the_patient=True)
 
@@ -323,6 +326,12 @@ def referring_to(name: str, references: Iterable[str]) -> ReferenceCriterion:
     """A reference to any of these records of ours, each ``Type/id``."""
     texts = tuple(references)
     return ReferenceCriterion(name, texts, tuple(fresh_key64(name, "r", text) for text in texts))
+
+
+def in_compartment(params: Sequence[str], owner: str) -> ReferenceCriterion:
+    """A reference to ``owner`` (``Type/id``) by any of ``params``, which are not empty."""
+    keys = tuple(fresh_key64(param, "r", owner) for param in params)
+    return ReferenceCriterion(params[0], (owner,), keys, or_params=tuple(params[1:]))
 
 
 def uri(name: str, alternatives: Sequence[str]) -> UriCriterion:

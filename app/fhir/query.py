@@ -132,6 +132,17 @@ class Ignored(NamedTuple):
     reason: str
 
 
+class Compartment(NamedTuple):
+    """One of R4's compartments: a Patient's, an Encounter's, a Practitioner's, a RelatedPerson's or a Device's."""
+
+    kind: str
+    id: str
+
+    @property
+    def owner(self) -> str:
+        return f"{self.kind}/{self.id}"
+
+
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
     """What is asked, and what of the question was used."""
@@ -156,6 +167,8 @@ class SearchQuery:
     total: Total | None = None
     """What ``_total`` asks for; None: whatever costs nothing."""
     includes: tuple[Include, ...] = ()
+    compartment: Compartment | None = None
+    """Whose compartment every match must be in (R4 search, "Searching by compartment")."""
 
     @property
     def pairs_without_patient(self) -> tuple[tuple[str, str], ...]:
@@ -205,8 +218,8 @@ class SearchQuery:
 
     def self_link(self, base_url: str) -> str:
         """``Bundle.link`` with relation ``self``."""
-        pairs = urlencode(self.used_pairs, quote_via=quote, safe="/:,")
-        return f"{base_url}/{self.resource_type}" + (f"?{pairs}" if pairs else "")
+        address = f"{self.compartment.owner}/{self.resource_type}" if self.compartment else self.resource_type
+        return f"{base_url}/{address}{_written(self.used_pairs)}"
 
     def saved(self) -> dict[str, Any]:
         """As JSON, for a page link; ``restore`` gives the same query back."""
@@ -216,13 +229,19 @@ class SearchQuery:
             "ignored": [list(one) for one in self.ignored],
             "count": self.count,
             "base": self.base_url,
+            "compartment": list(self.compartment) if self.compartment else None,
         }
 
     @classmethod
     def restore(cls, saved: Mapping[str, Any]) -> "SearchQuery":
         pairs = [(name, value) for name, value in saved["pairs"]]
         query = parse_search(
-            saved["type"], pairs, strict=True, base_url=saved["base"], default_count=saved["count"]
+            saved["type"],
+            pairs,
+            strict=True,
+            base_url=saved["base"],
+            default_count=saved["count"],
+            compartment=Compartment(*saved["compartment"]) if saved["compartment"] else None,
         )
         return replace(query, ignored=tuple(Ignored(*one) for one in saved["ignored"]))
 
@@ -234,6 +253,7 @@ def parse_search(
     strict: bool,
     base_url: str = "",
     default_count: int = DEFAULT_COUNT,
+    compartment: Compartment | None = None,
 ) -> SearchQuery:
     """The query of decoded (name, value) pairs, in their order.
 
@@ -245,9 +265,16 @@ def parse_search(
     if len(pairs) > _MOST_PAIRS:
         raise TooCostly(f"At most {_MOST_PAIRS} parameters can be asked at once.")
     reading = _Reading(resource_type, strict, base_url, default_count)
+    if compartment is not None:
+        reading.enter(compartment)
     for name, value in pairs:
         reading.take(name, value)
     return reading.query()
+
+
+def _written(pairs: Sequence[tuple[str, str]]) -> str:
+    text = urlencode(pairs, quote_via=quote, safe="/:,")
+    return f"?{text}" if text else ""
 
 
 def is_supported(one: SearchParameter) -> bool:
@@ -265,6 +292,7 @@ class _Reading:
     count: int
     criteria: list[tuple[Criterion, tuple[str, str]]] = field(default_factory=list)
     hops: int = 0
+    compartment: Compartment | None = None
     sort: tuple[SortKey, ...] = ()
     includes: list[Include] = field(default_factory=list)
     summary: str | None = None
@@ -274,6 +302,21 @@ class _Reading:
     ignored: list[Ignored] = field(default_factory=list)
     scoping: list[tuple[Criterion, frozenset[str] | None]] = field(default_factory=list)
     """Criteria that say whose record it is, with the Patients named; None when that cannot be told."""
+
+    def enter(self, compartment: Compartment) -> None:
+        """Raises MalformedSearch for a type that the compartment does not hold."""
+        params = compartment_parameters(compartment.kind, self.resource_type)
+        criterion: Criterion
+        if compartment.kind == self.resource_type:
+            criterion = IdCriterion((compartment.id,))
+        elif params:
+            criterion = criteria.in_compartment(params, compartment.owner)
+        else:
+            raise MalformedSearch(f"{self.resource_type} is in no compartment of a {compartment.kind}.")
+        self.compartment = compartment
+        self.criteria.append((criterion, ("", "")))
+        if compartment.kind == "Patient":
+            self.scoping.append((criterion, frozenset({compartment.id})))
 
     def take(self, name: str, value: str) -> None:
         _readable(name, value)
@@ -497,6 +540,7 @@ class _Reading:
             subset=subset,
             total=self.total,
             includes=tuple(self.includes),
+            compartment=self.compartment,
             used_pairs=tuple(self.used),
             ignored=tuple(self.ignored),
             base_url=self.base_url,

@@ -31,6 +31,8 @@ class RemoteQuestion:
     known: Mapping[OdsCode, KnownPatients] = field(default_factory=dict)
     birth_date: str | None = None
     """When given, a Patient born on another day is not the person, whatever the number."""
+    in_compartment: bool = False
+    """Ask for the Patient's compartment, whichever parameter puts a resource there."""
     patient_parameter: str | None = None
     """The parameter that named the patient; None: the usual one of the type."""
 
@@ -76,14 +78,22 @@ def search(source: Source, question: RemoteQuestion, id: str) -> Call:
         missing = NoRecord if source.kind == "candour" else NotSupported
         url = f"{source.base_url}/Patient/{id}/$everything"
         return Call("GET", url, [count], missing=missing, misunderstood=NotUnderstood)
+    pairs = [pair for pair in question.pairs if pair[0].partition(":")[0] not in _NOT_PASSED_ON]
+    if question.in_compartment:
+        return _question(source, f"Patient/{id}/{question.resource_type}", [*pairs, count], pairs)
     name = question.patient_parameter or PATIENT_PARAMETERS.get(question.resource_type, "patient")
     patient = (name, id if name == "_id" else f"Patient/{id}")
-    pairs = [pair for pair in question.pairs if pair[0].partition(":")[0] not in _NOT_PASSED_ON]
+    return _question(source, question.resource_type, [patient, *pairs, count], pairs)
+
+
+def _question(
+    source: Source, address: str, params: Sequence[tuple[str, str]], criteria: Sequence[tuple[str, str]]
+) -> Call:
     return Call(
         "GET",
-        f"{source.base_url}/{question.resource_type}",
-        [patient, *pairs, count],
-        criteria=tuple(name for name, _ in pairs),
+        f"{source.base_url}/{address}",
+        params,
+        criteria=tuple(name for name, _ in criteria),
         missing=NotSupported,
         misunderstood=NotUnderstood,
     )
