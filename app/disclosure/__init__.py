@@ -23,6 +23,7 @@ from app.disclosure.links import binding
 from app.disclosure.lookups import Lookups
 from app.disclosure.recording import SERVED, Recording
 from app.disclosure.searches import Searches
+from app.disclosure.sources import Sources
 from app.errors import CandourError, Gone, InsufficientScope, NotFound, NotPermitted
 from app.fhir import bundle, criteria
 from app.fhir.compartments import in_patient_compartment
@@ -51,7 +52,7 @@ class Disclosure:
         finding = Finding(reading, gate)
         lookups, inclusion = Lookups(gate, finding), Inclusion(reading, gate, finding)
         answers = Answers(reading, gate, finding, lookups, inclusion, recording)
-        self._searches = Searches(reading, gate, finding, lookups, answers, recording)
+        self._searches = Searches(reading, gate, finding, lookups, answers, Sources(reading, gate))
 
     # One record.
 

@@ -21,18 +21,16 @@ from app.disclosure.finding import (
 )
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.lookups import Lookups
-from app.disclosure.recording import Recording
+from app.disclosure.sources import Sources
 from app.errors import NotFound, TooCostly
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.criteria import ChainCriterion, Criterion, ReferenceCriterion
-from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import SearchQuery
 from app.fhir.several import SeveralQuery
 from app.fhir.sorting import Sortable, ordered
 from app.records.federation import Answer
 from app.records.reading import Who
-from app.records.remote import RemoteQuestion
-from app.records.results import Foreign, ResultSet
+from app.records.results import ResultSet
 from app.records.searching import Question
 from app.smart import scopes
 from app.vocabulary import PatientIdentity
@@ -52,14 +50,14 @@ class Searches:
         finding: Finding,
         lookups: Lookups,
         answers: Answers,
-        recording: Recording,
+        sources: Sources,
     ) -> None:
         self._at = at
         self._gate = gate
         self._finding = finding
         self._lookups = lookups
         self._answers = answers
-        self._recording = recording
+        self._sources = sources
 
     async def search(self, asked: Asked, query: SearchQuery) -> Release:
         for resource_type in (query.resource_type, *sorted(query.types_looked_at)):
@@ -126,25 +124,18 @@ class Searches:
         one = Answering(asked, query, query.count, Within.one_person(who.identity, decision))
         if _is_federated(asked, who):
             return await self._gathered(one, who, ask=True)
-        return await self._own(replace(one, lines=self._fresh_lines(who.identity)), query, who)
+        return await self._own(replace(one, lines=self._sources.fresh(who.identity)), query, who)
 
     async def _nothing(
         self, asked: Asked, query: SearchQuery, decision: Decision | None, address: str = ""
     ) -> Release:
         """The same answer for a patient who is unknown and for one whose record is closed to this caller."""
-        lines = await self._no_record_lines(asked)
+        lines = await self._sources.no_record(asked)
         one = Answering(asked, query, query.count, EVERYBODY, lines, address)
         if decision is None:
             return await self._answers.empty(one, "No such patient.", None)
         words = "Refused by consent; answered as for an unknown patient."
         return await self._answers.empty(one, words, decision)
-
-    async def _no_record_lines(self, asked: Asked) -> list[SourceLine]:
-        expected = [(code, "") for code in self._at.custodians]
-        if asked.caller.via is None:
-            expected += [(one.ods_code, one.name) for one in await self._at.federation.sources()]
-        now = self._at.clock.now()
-        return [SourceLine(code, name, SourceState.no_record, now) for code, name in sorted(set(expected))]
 
     async def _own(self, one: Answering, query: SearchQuery, who: Who) -> Release:
         """Of this node's own records, straight from the index where it can put them in order."""
@@ -176,7 +167,7 @@ class Searches:
 
     async def _gathered(self, one: Answering, who: Who, *, ask: bool) -> Release:
         """All of it, from every source at once, put in order here."""
-        asking = asyncio.create_task(self._asked(one, who)) if ask else None
+        asking = asyncio.create_task(self._sources.ask(one, who)) if ask else None
         try:
             own = await self._everything_here(one)
         except BaseException:
@@ -184,36 +175,10 @@ class Searches:
                 asking.cancel()
             raise
         answers = await asking if asking is not None else ()
-        lines = [*self._fresh_lines(who.identity), *(answer.line for answer in answers)]
+        lines = [*self._sources.fresh(who.identity), *(answer.line for answer in answers)]
         chosen = self._merged(one, own, answers)
         answer = ResultSet(tuple(map(kept_of, chosen)), len(chosen), tuple(lines))
         return await self._answers.first(replace(one, lines=lines), answer, chosen)
-
-    async def _asked(self, one: Answering, who: Who) -> tuple[Answer, ...]:
-        """What the other sources say. None is asked what depends on resources that we might withhold."""
-        if one.query is not None and not _may_be_passed_on(one.query):
-            return tuple(Answer(line) for line in await self._not_asked())
-        query, asked = one.query, one.asked
-        question = RemoteQuestion(
-            resource_type=query.resource_type if query else None,
-            pairs=query.pairs_without_patient if query else (),
-            identity=who.identity,
-            birth_date=who.birth_date,
-            patient_parameter=_patient_parameter(query),
-            in_compartment=query is not None and query.compartment is not None,
-            nhs_number_system=self._at.nhs_number_system,
-            caller=asked.caller,
-            trace_id=asked.request.trace_id,
-            request_id=asked.request.request_id,
-        )
-        return await self._at.federation.ask(question)
-
-    async def _not_asked(self) -> list[SourceLine]:
-        now = self._at.clock.now()
-        return [
-            SourceLine(source.ods_code, source.name, SourceState.not_supported, now)
-            for source in await self._at.federation.sources()
-        ]
 
     async def _everything_here(self, one: Answering) -> list[Permitted]:
         """All of this node's own matches: what one person has, never what the database holds."""
@@ -229,32 +194,14 @@ class Searches:
         ]
 
     def _merged(self, one: Answering, own: Sequence[Permitted], answers: Sequence[Answer]) -> list[Chosen]:
-        """Own and foreign resources in the order asked for; each foreign one is decided here as well.
-
-        The facets of those are computed from their own text: the stricter end wins.
-        """
-        decision, base = one.within.decision, one.asked.request.base_url
-        foreign = [Foreign.of(record) for answer in answers for record in answer.records]
-        released = [
-            it
-            for it in foreign
-            if decision is not None
-            and decision.releases(it.facets())
-            and self._gate.scoped(one.asked, it.resource_type, it.custodian)
-        ]
+        """Own and foreign resources in the order asked for; each foreign one is decided here as well."""
+        base = one.asked.request.base_url
 
         def seen(it: Chosen) -> Sortable:
             return sortable(it, base) if isinstance(it, Permitted) else it.sortable()
 
-        every: list[Chosen] = [*own, *released]
+        every: list[Chosen] = [*own, *self._sources.released(one, answers)]
         return ordered(every, one.query.sort_keys if one.query else (), seen)
-
-    def _fresh_lines(self, identity: PatientIdentity) -> list[SourceLine]:
-        now = self._at.clock.now()
-        return [
-            SourceLine(code, "", SourceState.fresh, now)
-            for code in sorted({one.custodian for one in identity.local})
-        ]
 
     # Of several types.
 
@@ -273,9 +220,9 @@ class Searches:
             decision = await self._gate.decide(asked, who.identity) if who else None
             if who is None or decision is None or not decision.permitted:
                 return await self._nothing(asked, first, decision, address)
-            lines = self._fresh_lines(who.identity)
+            lines = self._sources.fresh(who.identity)
             if _is_federated(asked, who):
-                lines += await self._not_asked()
+                lines += [answer.line for answer in await self._sources.not_supported()]
             one = replace(one, within=Within.one_person(who.identity, decision), lines=lines)
         found = [it for query in queries for it in await self._all_of(one, query)]
         if len(found) > MOST_CANDIDATES:
@@ -329,20 +276,9 @@ def _are_patients(found: Sequence[Permitted]) -> bool:
     return all(one.record.resource_type == "Patient" for one in found)
 
 
-def _may_be_passed_on(query: SearchQuery) -> bool:
-    """Not what depends on resources that we might withhold, nor on a compartment whose owner is not the patient."""
-    return not query.is_looked_up and (query.compartment is None or query.compartment.kind == "Patient")
-
-
 def _is_federated(asked: Asked, who: Who) -> bool:
     """Whether other sources are asked, too: not again for what another node passed on."""
     return asked.caller.via is None and who.has_sources and who.identity.nhs_number is not None
-
-
-def _patient_parameter(query: SearchQuery | None) -> str | None:
-    """The parameter that bound the question to a patient, e.g. ``performer``."""
-    naming = query.scope_criteria if query else ()
-    return next((one.param for one in naming if isinstance(one, ReferenceCriterion)), None)
 
 
 def _for_all_of(criterion: Criterion, query: SearchQuery, identity: PatientIdentity | None) -> Criterion:

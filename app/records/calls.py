@@ -31,6 +31,8 @@ class RemoteQuestion:
     known: Mapping[OdsCode, KnownPatients] = field(default_factory=dict)
     birth_date: str | None = None
     """When given, a Patient born on another day is not the person, whatever the number."""
+    narrowing: Mapping[OdsCode, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """What one source is asked besides, in its own ids."""
     in_compartment: bool = False
     """Ask for the Patient's compartment, whichever parameter puts a resource there."""
     patient_parameter: str | None = None
@@ -78,7 +80,8 @@ def search(source: Source, question: RemoteQuestion, id: str) -> Call:
         missing = NoRecord if source.kind == "candour" else NotSupported
         url = f"{source.base_url}/Patient/{id}/$everything"
         return Call("GET", url, [count], missing=missing, misunderstood=NotUnderstood)
-    pairs = [pair for pair in question.pairs if pair[0].partition(":")[0] not in _NOT_PASSED_ON]
+    asked = (*question.pairs, *question.narrowing.get(source.ods_code, ()))
+    pairs = [pair for pair in asked if pair[0].partition(":")[0] not in _NOT_PASSED_ON]
     if question.in_compartment:
         return _question(source, f"Patient/{id}/{question.resource_type}", [*pairs, count], pairs)
     name = question.patient_parameter or PATIENT_PARAMETERS.get(question.resource_type, "patient")

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -14,6 +14,7 @@ from app.fhir.manifest import SourceLine, SourceState, manifest
 from app.records.remote import RemoteQuestion, RemoteRecord, Remotes
 from app.records.sources import Source, SourceRegister
 from app.records.unanswered import Unanswered, WrongPatient
+from app.vocabulary import OdsCode
 
 log = structlog.get_logger("candour.federation")
 
@@ -84,15 +85,20 @@ class Federation:
         """Every source that is expected to answer."""
         return await self._register.active()
 
-    async def ask(self, question: RemoteQuestion) -> tuple[Answer, ...]:
+    @property
+    def deadline_seconds(self) -> float:
+        return self._deadline
+
+    async def ask(self, question: RemoteQuestion, *, only: Set[OdsCode] | None = None) -> tuple[Answer, ...]:
         """One Answer for every source, in the order of their ODS codes, at the latest after the deadline.
 
-        Raises ValueError for a question that another node passed on, and DatabaseUnavailable.
+        ``only``: of these sources alone. A question that has a deadline of its own keeps it. Raises
+        ValueError for a question that another node passed on, and DatabaseUnavailable.
         """
         if question.caller.via is not None:
             raise ValueError("a question that another node passed on is never passed on again")
-        deadline = asyncio.get_running_loop().time() + self._deadline
-        sources = await self._register.active()
+        deadline = question.deadline or asyncio.get_running_loop().time() + self._deadline
+        sources = [one for one in await self._register.active() if only is None or one.ods_code in only]
         known = await self._register.patient_ids(question.identity.person)
         tasks = self._start(sources, replace(question, deadline=deadline, known=known))
         try:

@@ -221,6 +221,73 @@ def test_consent_closes_the_record_and_an_emergency_opens_it_again(country: Coun
     assert country.observations(RX2).matches == EVERY
 
 
+def _encounter_and_condition(country: Country, home: Home, who: System, name: str, kind: str) -> None:
+    patient = "p1" if home is country.a else "p3"
+    subject = {"subject": {"reference": f"Patient/{patient}"}}
+    act = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": kind}
+    for one in (
+        {
+            "resourceType": "Encounter",
+            "id": f"{name}-e",
+            "status": "finished",
+            "class": act,
+            **subject,
+        },
+        {
+            "resourceType": "Condition",
+            "id": f"{name}-c",
+            "code": {"coding": [{"system": "urn:c", "code": name}]},
+            "encounter": {"reference": f"Encounter/{name}-e"},
+            **subject,
+        },
+    ):
+        url = f"{home.base}/{one['resourceType']}/{one['id']}"
+        made = country.http.put(url, json=one, headers=who.bearer(home))
+        assert made.status_code == 201, made.text
+
+
+def test_a_chain_goes_to_every_node_and_finds_nothing_by_what_is_withheld(country: Country) -> None:
+    _encounter_and_condition(country, country.a, RX1, "here", "AMB")
+    _encounter_and_condition(country, country.b, RX3, "there", "AMB")
+    _encounter_and_condition(country, country.b, RX3, "secret", "EMER")
+
+    def asked(question: str) -> Answer:
+        answer = country.ask(country.a, RX2, question, Prefer="handling=strict")
+        assert answer.status_code == 200, answer.text
+        return Answer(answer.text, answer.json(), 0)
+
+    for question, expected in {
+        "Condition?patient=p1&encounter.class=AMB": {"here-c", "there-c"},
+        "Condition?patient=p1&encounter.class=EMER": {"secret-c"},
+        "Condition?patient=p1&encounter.class=AMB&code=there": {"there-c"},
+        "Condition?patient=p1&encounter.class=IMP": set(),
+        "Encounter?patient=p1&_has:Condition:encounter:code=there,here": {"here-e", "there-e"},
+        "Patient/p1/Condition?encounter.class=EMER": {"secret-c"},
+    }.items():
+        answer = asked(question)
+        assert answer.matches == expected, question
+        assert answer.lines["RX3"] == "fresh" and answer.lines["RZ9"] == "down"
+    several = asked("Condition?patient=p1&encounter.diagnosis.code=x")
+    assert several.lines["RX3"] == "not-supported" and "total" not in several.bundle
+
+    # A consent that only node A knows of closes what node B would show.
+    deny = {"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Encounter"}]}
+    consent = {**a_consent("p1", type="permit", provision=[deny]), "id": "c2"}
+    bearer = RX1.bearer(country.a)
+    made = country.http.put(f"{country.a.base}/Consent/c2", json=consent, headers=bearer)
+    assert made.status_code == 201, made.text
+    try:
+        assert asked("Condition?patient=p1&code=secret").matches == {"secret-c"}
+        closed = asked("Condition?patient=p1&encounter.class=EMER")
+        never = asked("Condition?patient=p1&encounter.class=IMP")
+        assert closed.matches == never.matches == set()
+        assert closed.lines == never.lines
+    finally:
+        country.http.put(
+            f"{country.a.base}/Consent/c2", json={**consent, "status": "inactive"}, headers=bearer
+        )
+
+
 def test_a_source_that_answers_for_another_patient_is_left_out_until_a_person_clears_it(
     country: Country,
 ) -> None:
