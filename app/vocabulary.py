@@ -162,3 +162,8 @@ class PatientIdentity:
     consent_epoch: int
     """Grows with every change to the person's directives or links; a cached decision is void under another."""
     identifiers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def alone(self) -> bool:
+        """Whether they have no other local Patient."""
+        return len(self.local) == 1

@@ -12,13 +12,13 @@ from app.consent.predicate import CustodianIn, all_of
 from app.disclosure.gate import NEVER_BY_WILDCARD, Gate, Reading
 from app.disclosure.matches import Match
 from app.disclosure.recording import disclosed
-from app.errors import TooCostly
+from app.errors import NotAuthenticated, TooCostly
 from app.fhir.query import Criterion
 from app.fhir.sorting import Sortable, SortKey, ordered
 from app.fhir.text import parse
 from app.records import reading, searching
 from app.records.reading import Pointer, Record, Whose
-from app.records.searching import After, Page, Question, Sort
+from app.records.searching import After, Page, Question, Row, Sort
 from app.vocabulary import NO_PATIENT, PatientIdentity, PatientKey
 
 MOST_CANDIDATES = 10_000
@@ -57,34 +57,38 @@ class Finding:
         self._at = at
         self._gate = gate
 
-    async def page(self, question: Question) -> Page:
-        """Candidates with their content: not decided yet where each has a decision of its own."""
-        return await searching.search(self._at.database, question)
+    async def page(self, asked: Asked, question: Question) -> Page:
+        """Candidates with their content: not decided yet where each has a decision of its own.
+
+        Raises NotAuthenticated when the client is registered no more.
+        """
+        page = await searching.search(self._at.database, question)
+        if question.each_asked_by is not None and page.client_active is None:
+            await self._gate.known(asked)
+        if page.client_active is False:
+            raise NotAuthenticated
+        return page
 
     async def point(self, question: Question) -> searching.Pointers:
         """All candidates of one snapshot, as pointers."""
         return await searching.point(self._at.database, replace(question, count=False, limit=MOST_CANDIDATES))
 
-    async def permitted(self, asked: Asked, records: Iterable[Record], within: Within) -> list[Permitted]:
-        """Those of ``records`` that may be released, each once, in their order."""
-        every = list({(one.resource_type, one.id): one for one in records}.values())
-        owners = await self._owners(every, within)
+    async def permitted(self, asked: Asked, rows: Iterable[Row], within: Within) -> list[Permitted]:
+        """Those of ``rows`` that may be released, each once, in their order."""
+        every = {(row.record.resource_type, row.record.id): row for row in rows}
         found = []
-        for one in every:
-            owner = owners.get(one.patient_key)
+        for row in every.values():
+            owner = within.identity if within.identity and row.record.patient_key != NO_PATIENT else row.owner
             decision = within.decision or await self._gate.decide_quietly(asked, owner)
-            if decision is not None and await self._gate.releases(asked, one, owner, decision):
-                found.append(Permitted(one, owner, decision))
+            if decision is not None and await self._gate.releases(asked, row.record, owner, decision):
+                found.append(Permitted(row.record, owner, decision))
         return found
 
-    async def _owners(
-        self, records: Sequence[Record], within: Within
-    ) -> Mapping[PatientKey, Whose | PatientIdentity]:
+    async def _owned(self, records: Sequence[Record], within: Within) -> list[Row]:
+        """Records that were read by themselves, with whose they are as of now."""
         keys = {one.patient_key for one in records} - {NO_PATIENT}
-        if within.identity is not None:
-            return dict.fromkeys(keys, within.identity)
-        found = await reading.whose(self._at.database, sorted(keys)) if keys else {}
-        return {PatientKey(key): owner for key, owner in found.items()}
+        known = await reading.whose(self._at.database, sorted(keys)) if keys and not within.identity else {}
+        return [Row(one, one.last_updated, known.get(one.patient_key)) for one in records]
 
     async def all(
         self,
@@ -96,10 +100,10 @@ class Finding:
     ) -> list[Permitted]:
         """Everything that matches and may be released, in order. Raises TooCostly beyond MOST_CANDIDATES."""
         question = question_of(asked, resource_type, criteria, within, limit=MOST_CANDIDATES)
-        page = await self.page(question)
+        page = await self.page(asked, question)
         if page.more:
             raise TooCostly("More than 10,000 resources match. Narrow the question, e.g. by date.")
-        found = await self.permitted(asked, (row.record for row in page.rows), within)
+        found = await self.permitted(asked, page.rows, within)
         base = asked.request.base_url
         return ordered(found, sort, lambda one: sortable(one, base)) if sort else found
 
@@ -114,7 +118,7 @@ class Finding:
         current = [one[0] for one in versions if one and not one[0].deleted]
         still = {
             (one.record.resource_type, one.record.id): one
-            for one in await self.permitted(asked, current, within)
+            for one in await self.permitted(asked, await self._owned(current, within), within)
         }
         found: dict[Pointer, Permitted] = {}
         for pointer, records in zip(pointers, versions, strict=True):
@@ -131,7 +135,7 @@ class Finding:
             record.resource_type,
             record.id,
             f"{asked.request.base_url}/{record.resource_type}/{record.id}",
-            await self._gate.as_released(asked, record, one.decision),
+            await self._gate.as_released(asked, record, one.owner, one.decision),
             disclosed(record),
             one.owner,
             one.decision,
@@ -164,7 +168,7 @@ def question_of(
         limit=limit,
         after=after,
         count=count,
-        each=within.decision is None,
+        each_asked_by=None if within.decision else asked.caller.client_id,
     )
 
 

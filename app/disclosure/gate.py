@@ -18,6 +18,7 @@ from app.records import reading
 from app.records.cursor import CursorSeal
 from app.records.federation import Federation
 from app.records.reading import Found, Reader, Record, Who
+from app.records.reading import Whose as Owner
 from app.records.results import ResultSets
 from app.smart import scopes
 from app.vocabulary import Caller, OdsCode, PatientIdentity
@@ -156,9 +157,11 @@ class Gate:
                 return False
         return True
 
-    async def as_released(self, asked: Asked, record: Record, decision: Decision) -> str:
+    async def as_released(
+        self, asked: Asked, record: Record, owner: Owner | PatientIdentity | None, decision: Decision
+    ) -> str:
         """The custodian's text; a Patient's also names the person's other local Patients (docs/adr)."""
-        if record.resource_type != "Patient" or record.patient_key == 0:
+        if record.resource_type != "Patient" or owner is None or owner.alone:
             return record.content
         who = await self._at.reader.who(record.id, asked.caller.client_id)
         if who is None or len(who.identity.local) == 1:

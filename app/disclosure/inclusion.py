@@ -112,16 +112,16 @@ class Inclusion:
         question = question_of(
             asked, resource_type, [TokenCriterion("", (), keys)], within, limit=MOST_CANDIDATES
         )
-        page = await self._finding.page(question)
+        page = await self._finding.page(asked, question)
         if page.more:
             raise TooCostly("Too much refers to what was found. Narrow the question.")
-        records = [
-            row.record
+        rows = [
+            row
             for row in page.rows
             if f"{row.record.resource_type}/{row.record.id}" not in known
             and self._gate.scoped(asked, row.record.resource_type, row.record.custodian)
         ]
-        return await self._finding.permitted(asked, records, within)
+        return await self._finding.permitted(asked, rows, within)
 
 
 def _keys(include: Include, latest: Sequence[Match], base_url: str) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class Instances:
             raise Gone
         not_modified = _not_modified(record, if_none_match, if_modified_since)
         receipts = await self._recording.records(asked, [record], decision)
-        text = "" if not_modified else await self._gate.as_released(asked, record, decision)
+        text = "" if not_modified else await self._gate.as_released(asked, record, found.whose, decision)
         return Release(text, receipts, 304 if not_modified else 200, record.etag, record.last_updated)
 
     async def vread(self, asked: Asked, resource_type: str, id: str, version: str) -> Release:

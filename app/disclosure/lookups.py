@@ -58,7 +58,7 @@ class Lookups:
         plain = [one for one in criteria if not isinstance(one, LookedUp)]
         if within.patients is not None or not plain or not in_patient_compartment(resource_type):
             return within
-        page = await self._finding.page(question_of(asked, resource_type, plain, within, limit=_FEW))
+        page = await self._finding.page(asked, question_of(asked, resource_type, plain, within, limit=_FEW))
         if page.more:
             return within
         keys = {row.record.patient_key for row in page.rows}

@@ -64,7 +64,6 @@ class Searches:
             self._gate.may(asked, resource_type, "s")
         if query.patient_scope is not None:
             return await self._of_patient(asked, query, query.patient_scope)
-        await self._gate.known(asked)
         if (chain := query.chain_to_patient) is not None:
             return await self._of_whom_it_means(asked, query, chain)
         return await self._of_everybody(asked, query)
@@ -142,7 +141,7 @@ class Searches:
         if not query.is_sorted_by_index:
             return await self._gathered(one, who, ask=False)
         question = await self._question(one, query, limit=query.count, count=True)
-        page = await self._finding.page(question)
+        page = await self._finding.page(one.asked, question)
         if page.shared:
             # SQL knows one person's decision: only here can the others' be counted too.
             return await self._gathered(one, who, ask=False)
@@ -151,7 +150,7 @@ class Searches:
             answer = ResultSet(pointers.found, page.total, beyond=pointers.beyond)
             return await self._answers.first(one, answer, None)
         # The in-memory check must agree with the residual; where it does not, withhold.
-        found = await self._finding.permitted(one.asked, (row.record for row in page.rows), one.within)
+        found = await self._finding.permitted(one.asked, page.rows, one.within)
         return await self._answers.whole(one, found, page.total)
 
     async def _question(
@@ -211,7 +210,6 @@ class Searches:
         for query in queries or several.queries[:1]:
             for resource_type in (query.resource_type, *sorted(query.types_looked_at)):
                 self._gate.may(asked, resource_type, "s")
-        await self._gate.known(asked)
         first, address = queries[0], asked.request.base_url + several.link
         one = Answering(asked, first, first.count, EVERYBODY, (), address)
         patient_id = next((query.patient_scope for query in queries if query.patient_scope), None)
@@ -254,13 +252,13 @@ class Searches:
         if counting or not query.is_sorted_by_index:
             return await self._counted(one, query)
         question = await self._question(one, query, limit=max(_CANDIDATES, query.count + 1))
-        page = await self._finding.page(question)
+        page = await self._finding.page(one.asked, question)
         if page.more:
             pointers = await self._finding.point(question)
             return await self._answers.first(
                 one, ResultSet(pointers.found, None, beyond=pointers.beyond), None
             )
-        found = await self._finding.permitted(asked, (row.record for row in page.rows), EVERYBODY)
+        found = await self._finding.permitted(asked, page.rows, EVERYBODY)
         return await self._first(one, found, len(found) if len(found) <= query.count else None)
 
     async def _counted(self, one: Answering, query: SearchQuery) -> Release:

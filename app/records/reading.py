@@ -71,6 +71,8 @@ class Whose:
     patient: LocalPatient
     nhs_number: NhsNumber | None
     consent_epoch: int
+    alone: bool = False
+    """Known to have no other local Patient; False where that was not looked at."""
 
 
 @dataclass(slots=True)
@@ -152,10 +154,29 @@ def _texts(text: str) -> frozenset[str]:
 _KEY = ("patient_key", "resource_type", "id")
 
 
-def _active(client_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+def active_client(client_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether the client is still registered, asked in the statement that reads the records."""
     still = sa.select(1).where(_client.c.client_id == client_id, _client.c.active)
     return sa.exists(still).label("client_active")
+
+
+_siblings = patient.alias("siblings")
+
+
+def owner_columns(resource_type: sa.ColumnElement[str]) -> list[sa.ColumnElement[Any]]:
+    """Beside a record's columns, of ``patient`` and ``person`` joined to it: what ``owner_of`` reads."""
+    other = sa.select(1).where(
+        _siblings.c.person_key == patient.c.person_key, _siblings.c.patient_key != patient.c.patient_key
+    )
+    return [
+        patient.c.patient_id,
+        patient.c.person_key,
+        patient.c.custodian.label("patient_custodian"),
+        person.c.nhs_number,
+        person.c.consent_epoch,
+        # Asked only where it is released: of a Patient.
+        sa.case((resource_type == sa.literal("Patient"), ~sa.exists(other)), else_=sa.false()).label("alone"),
+    ]
 
 
 _wanted = (
@@ -171,12 +192,8 @@ _wanted = (
 _READ = Statement(
     sa.select(
         *columns(resource),
-        patient.c.patient_id,
-        patient.c.person_key,
-        patient.c.custodian.label("patient_custodian"),
-        person.c.nhs_number,
-        person.c.consent_epoch,
-        _active(_wanted.c.client_id),
+        *owner_columns(resource.c.resource_type),
+        active_client(_wanted.c.client_id),
         _wanted.c.place,
     ).select_from(
         _wanted.join(
@@ -210,7 +227,7 @@ _WHO = Statement(
         person.c.nhs_number,
         person.c.birth_date,
         person.c.consent_epoch,
-        _active(_named.c.client_id),
+        active_client(_named.c.client_id),
         sa.exists(sa.select(1).where(_source.c.active)).label("has_sources"),
         _named.c.place,
     )
@@ -235,7 +252,7 @@ _PERSONS = Statement(
     .where(patient.c.patient_key == sa.any_(sa.bindparam("keys", type_=ARRAY(sa.BigInteger))))
 )
 
-_CLIENT_ACTIVE = Statement(sa.select(_active(sa.bindparam("client_id", type_=sa.Text))))
+_CLIENT_ACTIVE = Statement(sa.select(active_client(sa.bindparam("client_id", type_=sa.Text))))
 
 _VERSIONS = Statement(
     sa.select(*columns(resource_history))
@@ -314,7 +331,7 @@ class Reader:
 
 
 def _found(row: asyncpg.Record) -> Found:
-    return Found(record_of(row), _whose(row), row["client_active"])
+    return Found(record_of(row), owner_of(row), row["client_active"])
 
 
 async def pointed(database: Database, pointers: Sequence[Pointer]) -> list[tuple[Record, ...]]:
@@ -429,7 +446,8 @@ def record_of(row: asyncpg.Record) -> Record:
     )
 
 
-def _whose(row: asyncpg.Record) -> Whose | None:
+def owner_of(row: asyncpg.Record) -> Whose | None:
+    """Whose record a row is that has ``owner_columns``; None: nobody's."""
     if row["person_key"] is None:
         return None
     return Whose(
@@ -437,6 +455,7 @@ def _whose(row: asyncpg.Record) -> Whose | None:
         LocalPatient(PatientKey(row["patient_key"]), row["patient_id"], OdsCode(row["patient_custodian"])),
         _number(row),
         row["consent_epoch"],
+        row["alone"],
     )
 
 

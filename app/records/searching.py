@@ -17,8 +17,18 @@ from app.consent.residual import compile_residual
 from app.db import Fetching, Statement
 from app.fhir.query import Criterion
 from app.records.clauses import INSTANT, PATIENTS, Shape, by_token, clause_of, shape_of, values_of
-from app.records.reading import KEY_COLUMNS, Pointer, Record, columns, record_of
-from app.records.tables import index_date, resource
+from app.records.reading import (
+    KEY_COLUMNS,
+    Pointer,
+    Record,
+    Whose,
+    active_client,
+    columns,
+    owner_columns,
+    owner_of,
+    record_of,
+)
+from app.records.tables import index_date, patient, person, resource
 from app.vocabulary import PatientKey
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -53,14 +63,18 @@ class Question:
     limit: int
     after: After | None = None
     count: bool = False
-    each: bool = False
-    """Each match is decided by its own person's decision, which may look at more than the residual does."""
+    each_asked_by: str | None = None
+    """Each match is decided by its own person's decision, which may look at more than the residual does: whose it is
+    is read along, and whether this client is still registered.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     record: Record
     key: datetime | str
+    owner: Whose | None = None
+    """Of a question in which each is decided by itself; None: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +86,22 @@ class Page:
     total: int | None
     shared: bool = False
     """Whether a match is about several people, so that the total counts what one of the others may keep back."""
+    client_active: bool | None = None
+    """Of a question in which each is decided by itself; None when nothing matches, so that it is not known."""
 
 
 async def search(database: Fetching, question: Question) -> Page:
     statement = _statement(_shape(question), question.residual)
     rows = await database.fetch(statement, **_values(question))
-    records = [Row(record_of(row), row["sort_key"]) for row in rows[: question.limit]]
+    each = question.each_asked_by is not None
+    records = [
+        Row(record_of(row), row["sort_key"], owner_of(row) if each else None)
+        for row in rows[: question.limit]
+    ]
     total = (rows[0]["total"] if rows else 0) if question.count else None
     shared = bool(question.count and rows and rows[0]["shared"])
-    return Page(tuple(records), len(rows) > question.limit, total, shared)
+    active = rows[0]["client_active"] if each and rows else None
+    return Page(tuple(records), len(rows) > question.limit, total, shared, active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +133,7 @@ def _shape(question: Question) -> Shape:
         question.sort,
         question.after is not None,
         question.count,
-        question.each or question.patients is None,
+        question.each_asked_by is not None,
     )
 
 
@@ -124,6 +145,8 @@ def _values(question: Question) -> dict[str, Any]:
         values["patients"] = list(question.patients)
     if question.sort.parameter not in ("_lastUpdated", "_id"):
         values["sort_parameter"] = question.sort.parameter
+    if question.each_asked_by is not None:
+        values["client_id"] = question.each_asked_by
     if question.after is not None:
         values["after_key"], values["after_id"] = question.after.key, question.after.id
     for place, criterion in enumerate(question.criteria):
@@ -147,6 +170,7 @@ def _statement(shape: Shape, residual: Predicate, *, pointers: bool = False) -> 
         where.append(resource.c.home)
     where += [clause_of(f"c{place}", criterion, bound=bound) for place, criterion in enumerate(criteria)]
     key, source = _sort_key(sort, bound)
+    each = each and not pointers
     found = (
         sa.select(*(_POINTER if pointers else _content(residual, each)), key.label("sort_key"))
         .select_from(source)
@@ -155,7 +179,27 @@ def _statement(shape: Shape, residual: Predicate, *, pointers: bool = False) -> 
     if not bound and any(by_token(criterion) for criterion in criteria):
         # Materialised, so that a rare token is found by its index and not by walking the sort order.
         found = sa.select(found.cte("found", nesting=True).prefix_with("MATERIALIZED"))
-    return Statement(_paged(found, sort, paged, counted))
+    page = _paged(found, sort, paged, counted)
+    return Statement(_with_owners(page, sort) if each else page)
+
+
+def _with_owners(page: sa.Select[Any], sort: Sort) -> sa.Select[Any]:
+    found = page.subquery("page")
+    owned = found.outerjoin(patient, patient.c.patient_key == found.c.patient_key)
+    return (
+        sa.select(
+            *found.c,
+            *owner_columns(found.c.resource_type),
+            active_client(sa.bindparam("client_id", type_=sa.Text)),
+        )
+        .select_from(owned.outerjoin(person, person.c.person_key == patient.c.person_key))
+        .order_by(*_order(found, sort))
+    )
+
+
+def _order(found: sa.FromClause, sort: Sort) -> tuple[sa.ColumnElement[Any], ...]:
+    key = found.c.sort_key.desc() if sort.descending else found.c.sort_key.asc()
+    return key, found.c.id.asc()
 
 
 _POINTER = tuple(resource.c[name] for name in Pointer._fields)
@@ -179,8 +223,7 @@ def _paged(found: sa.Select[Any], sort: Sort, paged: bool, counted: bool) -> sa.
         after_key, after_id = sa.bindparam("after_key", type_=kind), sa.bindparam("after_id", type_=sa.Text)
         beyond = key < after_key if sort.descending else key > after_key
         statement = statement.where(sa.or_(beyond, sa.and_(key == after_key, id > after_id)))
-    order = (key.desc() if sort.descending else key.asc(), id.asc())
-    return statement.order_by(*order).limit(sa.bindparam("limit", type_=sa.BigInteger))
+    return statement.order_by(*_order(inner, sort)).limit(sa.bindparam("limit", type_=sa.BigInteger))
 
 
 def _sort_key(sort: Sort, bound: bool) -> tuple[sa.ColumnElement[Any], sa.FromClause]:
