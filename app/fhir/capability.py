@@ -79,7 +79,12 @@ def _security(token_url: str) -> dict[str, Any]:
 def _resource(resource_type: str) -> dict[str, Any]:
     if resource_type in KEPT_APART:
         patient = {"name": "patient", "type": "reference", "documentation": "Whose record; needed."}
-        return {"type": resource_type, "interaction": [{"code": "search-type"}], "searchParam": [patient]}
+        return {
+            "type": resource_type,
+            "interaction": [{"code": "search-type"}],
+            "searchParam": [patient],
+            "operation": _operations(resource_type),
+        }
     found: dict[str, Any] = {
         "type": resource_type,
         "interaction": [{"code": code} for code in _INTERACTIONS],
@@ -94,11 +99,15 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "searchRevInclude": ["*", *_referring(resource_type)],
         "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
     }
+    found["operation"] = _operations(resource_type)
+    return found
+
+
+def _operations(resource_type: str) -> list[dict[str, str]]:
     base = "http://hl7.org/fhir/OperationDefinition"
     own = [(name, f"{base}/{resource_type}-{name}") for name in _OPERATIONS.get(resource_type, ())]
     operations = [("validate", f"{base}/Resource-validate"), *own]
-    found["operation"] = [{"name": name, "definition": definition} for name, definition in operations]
-    return found
+    return [{"name": name, "definition": definition} for name, definition in operations]
 
 
 def _referring(resource_type: str) -> list[str]:
