@@ -72,6 +72,10 @@ def load(
     rejects: Annotated[
         Path | None, typer.Option(help="Where what cannot be loaded goes; default: CANDOUR_HOME/rejects.")
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many processes load; default: one for each processor."),
+    ] = None,
 ) -> None:
     """Load records into this node's store. May be stopped and repeated: what is there already is left alone."""
     from app import loading
@@ -80,7 +84,12 @@ def load(
     serving.configure_log(settings.log_level)
     with opened(settings) as database:
         summary = loading.load(
-            settings, database, paths, ods_code(custodian), rejects or settings.home / "rejects"
+            settings,
+            database,
+            paths,
+            ods_code(custodian),
+            rejects or settings.home / "rejects",
+            processes=processes,
         )
     out.print(summary.sentence)
     if summary.rejected:

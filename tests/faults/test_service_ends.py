@@ -8,10 +8,11 @@ from pathlib import Path
 
 import httpx
 import orjson
+import psutil
 import pytest
 
 from app.errors import DatabaseUnavailable
-from tests.processes import Home, System, a_home, free_port
+from tests.processes import Home, Running, System, a_home, free_port
 from tests.world import a_patient, an_observation
 
 RX1 = System("rx1", "RX1")
@@ -109,6 +110,39 @@ def test_a_load_that_was_interrupted_can_be_repeated_and_completes(home: Home, t
     assert not (home.path / "rejects").exists(), "no record was to blame"
     with home.serving():
         assert home.kept() == 60 * 61
+
+
+def test_processes_that_load_side_by_side_may_be_killed_and_keep_each_record_once(
+    home: Home, tmp_path: Path
+) -> None:
+    """First one of them, then the one that started them; none is left behind."""
+    _many_files(tmp_path)
+    command = ("load", str(tmp_path), "--custodian", "RX1", "--processes", "2")
+    with home.running(*command) as loading:
+        loading.wait_for(lambda: _has_more_than(home, 0))
+        _workers(loading)[0].kill()
+        assert loading.process.wait(60) == 2, loading.told
+        assert "run the same command again" in loading.told
+        assert "Traceback" not in loading.told
+    with home.running(*command) as loading:
+        loading.wait_for(lambda: _has_more_than(home, 0))
+        kept = home.kept()
+        loading.wait_for(lambda: _has_more_than(home, kept))
+        workers = _workers(loading)
+        loading.process.kill()
+        gone, left = psutil.wait_procs(workers, timeout=10)
+        assert (len(gone), left) == (2, [])
+    completed = home.candour(*command)
+    assert completed.returncode == 0, completed.stderr
+    with home.serving():
+        assert home.kept() == 60 * 61
+    assert home.candour("verify").returncode == 0
+
+
+def _workers(loading: Running) -> list[psutil.Process]:
+    """The processes that keep records; beside them is the one that minds what processes share."""
+    children = psutil.Process(loading.process.pid).children()
+    return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
 
 
 def _many_files(folder: Path) -> None:
