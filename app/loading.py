@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from app.asked import Asked
+from app.asked import Asked, Preference
 from app.audit.entry import Interaction
 from app.errors import CandourError, Conflict, DatabaseUnavailable, MalformedBody, Unavailable
 from app.exchange import loadable_steps
@@ -213,7 +213,7 @@ class Loader:
         if item.parsed.value.get("type") == "transaction":
             return await self._together(file, item, item.parsed)
         try:
-            steps = loadable_steps(item.parsed, self.node.settings.fhir_base)
+            steps = loadable_steps(item.parsed)
         except CandourError as error:
             self._reject(file, item.place, _reason(error), item.parsed.text)
             return False
@@ -264,11 +264,10 @@ class Loader:
     async def _try(self, bundle: Parsed) -> None:
         asked = self._asked()
         exchange, submission = self.node.use_cases.exchange, self.node.use_cases.submission
-        steps = loadable_steps(bundle, self.node.settings.fhir_base)
+        steps = loadable_steps(bundle)
         async with self.node.database.transaction() as connection:
             steps = await exchange.known(connection, asked, steps)
-            _, written = await exchange.keep(connection, asked, bundle, steps)
-            changed = [one for one in written.values() if one and one.changed]
+            changed = [one for one in await exchange.load(connection, asked, steps) if one.changed]
             if changed:
                 await submission.record(connection, asked, changed)
         self.summary.kept += len(changed)
@@ -289,7 +288,7 @@ class Loader:
             expires_at=now + timedelta(days=1),
             name="candour load",
         )
-        return Asked(request, caller, Interaction.TRANSACTION)
+        return Asked(request, caller, Interaction.TRANSACTION, prefers=Preference.MINIMAL)
 
     async def _loaded(self, digest: bytes) -> bool:
         async with self.node.database.connection() as connection:

@@ -14,11 +14,12 @@ from app.api.caller import Door
 from app.api.errors import log_failure
 from app.api.outcome import refusal
 from app.api.representation import PLAIN_JSON, Representation, wanted
-from app.asked import Asked, Release
+from app.asked import Asked, Preference, Release
 from app.audit.entry import Interaction
 from app.disclosure import Disclosure
 from app.errors import CandourError, MalformedSearch, MethodNotAllowed, NotAuthenticated, TooManyTurnedAway
 from app.exchange import Exchange
+from app.exchange.responses import said
 from app.fhir.instants import http_date
 from app.submission import Submission
 
@@ -95,8 +96,10 @@ def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
         headers["Last-Modified"] = http_date(release.last_modified)
     if release.location is not None:
         headers["Location"] = release.location
-        if not asked.prefers_representation:
+        if asked.prefers is Preference.MINIMAL:
             return shape.response("", release.status, headers)
+        if asked.prefers is Preference.OUTCOME:
+            return shape.response(said(release.status), release.status, headers)
     if release.status in (204, 304):
         return Response(None, release.status, headers)
     return shape.response(release.body, release.status, headers)

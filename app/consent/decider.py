@@ -33,7 +33,7 @@ class Decider:
         self._kept: OrderedDict[tuple[object, ...], Decision] = OrderedDict()
 
     def apart(self, register: ConsentRegister) -> "Decider":
-        """By the same policy, from ``register``, and sharing no decision: for a transaction, whose epochs may never be."""
+        """By the same policy from ``register``, sharing no decision: a transaction's epochs may never come to be."""
         return Decider(register, self._policy, keep=self._keep)
 
     async def decide(self, subject: Subject, caller: Caller, at: datetime) -> Decision:
