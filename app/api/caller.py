@@ -1,5 +1,6 @@
 """From an HTTP request to who asks and what: the bearer token, the trace, the headers that change an answer."""
 
+import asyncio
 import os
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}\Z")
 
 
+_LARGE = 64 * 1024
 _RETURNS = {one.value.encode(): one for one in Preference}
 
 
@@ -93,7 +95,10 @@ async def resource_body(http: HttpRequest, limit: int) -> bytes | str:
     """
     is_xml = is_xml_body(http.headers.get("content-type", ""))
     sent = await body(http, limit)
-    return from_xml(sent) if is_xml else sent
+    if not is_xml:
+        return sent
+    # Out of the event loop, when it takes long.
+    return await asyncio.to_thread(from_xml, sent) if len(sent) > _LARGE else from_xml(sent)
 
 
 async def form_body(http: HttpRequest, limit: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -35,6 +36,9 @@ class UseCases:
     max_body_bytes: int
 
 
+_LARGE = 64 * 1024
+"""Characters of a body that is written as XML, or for people, out of the event loop."""
+
 Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
 
@@ -52,7 +56,10 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
             return refusal(await turned_away(use, http, interaction, error))
         try:
             shape = wanted(http.scope, dict(http.scope["headers"]))
-            return rendered(asked, await handler(use, asked, http), shape)
+            release = await handler(use, asked, http)
+            if len(release.body) > _LARGE and shape != PLAIN_JSON:
+                return await asyncio.to_thread(rendered, asked, release, shape)
+            return rendered(asked, release, shape)
         except CandourError as error:
             if type(error) is CandourError:
                 log_failure(error.__cause__ or error, http.method)
