@@ -53,7 +53,8 @@ async def _batch(use: UseCases, asked: Asked, requests: Sequence[BundleRequest],
     "Servers execute the batch in the same order as that specified for transactions."
     """
     if not requests:
-        return await use.exchange.transaction(asked, (), partial(_read, use, prefer))
+        release = await use.exchange.transaction(asked, (), partial(_read, use, prefer))
+        return replace(release, body=bundle.response("batch-response", []))
     dependent = _dependent(requests)
     receipts: list[Receipt] = []
     answers: dict[int, str] = {}

@@ -142,22 +142,24 @@ _asked = (
 )
 
 
-def _of_them(*columns: sa.ColumnElement[Any]) -> Statement:
-    """Of many at once, locked in the order of their keys."""
-    at_home = sa.and_(
-        resource_home.c.resource_type == _asked.c.resource_type, resource_home.c.id == _asked.c.id
+_at_home = sa.and_(resource_home.c.resource_type == _asked.c.resource_type, resource_home.c.id == _asked.c.id)
+_CURRENT_OF = Statement(
+    sa.select(resource.c.resource_type, resource.c.id, *_KEPT)
+    .select_from(
+        _asked.join(resource_home, _at_home).join(
+            resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY))
+        )
     )
-    kept = sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY))
-    return Statement(
-        sa.select(*columns)
-        .select_from(_asked.join(resource_home, at_home).join(resource, kept))
-        .order_by(*(resource.c[name] for name in _KEY))
-        .with_for_update(of=resource)
-    )
-
-
-_CURRENT_OF = _of_them(resource.c.resource_type, resource.c.id, *_KEPT)
-_LOCK_THEM = _of_them(resource.c.version)
+    .order_by(*(resource.c[name] for name in _KEY))
+    .with_for_update(of=resource)
+)
+# The directory's rows, which stay when a record is replaced: who waited for one sees the record that is there then.
+_LOCK_THEM = Statement(
+    sa.select(resource_home.c.id)
+    .select_from(_asked.join(resource_home, _at_home))
+    .order_by(resource_home.c.resource_type, resource_home.c.id)
+    .with_for_update(of=resource_home, key_share=True)
+)
 
 _KEEP_SUPERSEDED = Statement(
     resource_history.insert().from_select(
@@ -253,7 +255,10 @@ async def current_of(
 
 
 async def lock(connection: asyncpg.Connection, addresses: Sequence[tuple[str, str]]) -> None:
-    """Locks them in one order, so that two transactions that change the same records never wait for each other."""
+    """Against others that lock them, in one order, so that no two transactions wait for each other.
+
+    To be read after, in a statement of its own: what the one before has written is seen then.
+    """
     if addresses:
         await connection.execute(_LOCK_THEM.sql, *_LOCK_THEM.args(_unzipped(addresses)))
 

@@ -357,7 +357,7 @@ async def test_each_reading_leaves_its_own_entry_and_the_writes_one_for_each_per
     )
     told = (await world.audit())[before:]
     kinds = sorted(one["subtype"][0]["code"] for one in told)
-    assert kinds == ["read", "search", "transaction", "transaction"]
+    assert kinds == ["read", "search-type", "transaction", "transaction"]
     text = [json.dumps(one) for one in told]
     assert sum("Observation/o1/_history/1" in one and "Observation/o2/_history/1" in one for one in text) == 1
 
