@@ -14,7 +14,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import Message, Scope
 
 from app.api.caller import resource_body
-from app.api.endpoints import Address, UseCases, endpoint, recorded
+from app.api.endpoints import Address, UseCases, endpoint, pairs_of, recorded
 from app.api.interactions import ADDRESSES, AT_BASE, Handlers, answers
 from app.api.outcome import outcome
 from app.asked import Asked, Release
@@ -98,10 +98,13 @@ async def _carry_out(use: UseCases, asked: Asked, request: BundleRequest, prefer
     if method not in handlers:
         raise MethodNotAllowed(sorted(handlers))
     asked.interaction, handler = handlers[method]
+    if asked.interaction in _OF_ONE and "id" in parameters:
+        _refuse_criteria(request)
     return await handler(use, asked, _http(request, parameters, prefer))
 
 
-_COMPILED = [(*compile_path(path)[::2], handlers) for path, handlers in (*ADDRESSES, ("/fhir/", AT_BASE))]
+from app.api.endpoints import Address, UseCases, endpoint, pairs_of, recorded
+from app.api.interactions import ADDRESSES, AT_BASE, Handlers, answers
 
 
 def _address(path: str) -> tuple[Handlers, dict[str, str]]:

@@ -78,10 +78,10 @@ class BundleRequest:
 
         What no resource can say is sent inside a Binary: a JSON Patch, the form of a search. Raises BadRequest.
         """
-        wrapped = self.method == "PATCH" or self.path.endswith("/_search")
+        is_search = self.path.endswith("/_search")
         if self.text is None:
-            return ("application/x-www-form-urlencoded" if wrapped else FHIR_JSON), b""
-        if wrapped and self.resource_type == "Binary":
+            return ("application/x-www-form-urlencoded" if is_search else FHIR_JSON), b""
+        if (is_search or self.method == "PATCH") and self.resource_type == "Binary":
             return _unwrapped(parse(self.text).value)
         return FHIR_JSON, self.text.encode()
 
