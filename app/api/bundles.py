@@ -103,8 +103,25 @@ async def _carry_out(use: UseCases, asked: Asked, request: BundleRequest, prefer
     return await handler(use, asked, _http(request, parameters, prefer))
 
 
-from app.api.endpoints import Address, UseCases, endpoint, pairs_of, recorded
-from app.api.interactions import ADDRESSES, AT_BASE, Handlers, answers
+_OF_ONE = frozenset(
+    {
+        Interaction.READ,
+        Interaction.VREAD,
+        Interaction.UPDATE,
+        Interaction.PATCH,
+        Interaction.DELETE,
+    }
+)
+_SHAPING = frozenset({"_format", "_pretty", "_summary", "_elements"})
+
+
+def _refuse_criteria(request: BundleRequest) -> None:
+    """Who names one resource and criteria as well has meant something that is not done here."""
+    if any(name not in _SHAPING for name, _ in pairs_of(request.query)):
+        raise BadRequest("request.url is [type]/[id] or [type]?[criteria], not both.")
+
+
+_COMPILED = [(*compile_path(path)[::2], handlers) for path, handlers in (*ADDRESSES, ("/fhir/", AT_BASE))]
 
 
 def _address(path: str) -> tuple[Handlers, dict[str, str]]:
