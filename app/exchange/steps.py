@@ -165,7 +165,7 @@ def _step(request: BundleRequest) -> Step:
             request.method,
             resource_type,
             id,
-            request.full_url if request.method != "PATCH" else None,
+            request.full_url,
             text,
             criteria,
             request.if_match,

@@ -213,7 +213,7 @@ async def test_the_id_of_what_is_posted_is_ignored(world: World, rx1: Who, kind:
         (entry("GET", "Nonsense/o1"), 404, None),
         (entry("GET", "observation/o1"), 404, None),
         (entry("GET", "Observation/o1/nonsense"), 404, None),
-        (entry("GET", ""), 404, None),
+        (entry("GET", ""), 422, None),
         (entry("GET", "Observation/_search?patient=p1"), 405, None),
         (entry("GET", "Observation?patient=%ff"), 400, None),
     ],
@@ -338,7 +338,7 @@ async def test_a_batch_offers_what_each_address_offers(world: World, rx1: Who) -
         entry("DELETE", "Observation?identifier=urn:lab|none"),
         kind="batch",
     )
-    assert statuses(answers) == ["200", "200", "200", "200", "200", "405", "405", "404", "404", "400", "204"]
+    assert statuses(answers) == ["200", "200", "200", "200", "200", "405", "405", "404", "405", "400", "204"]
     assert [one["resource"]["total"] for one in answers[:2]] == [1, 1]
     assert answers[3]["resource"]["issue"][0]["expression"] == ["Observation.status"]
     assert "resource" not in answers[4]

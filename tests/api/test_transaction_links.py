@@ -245,6 +245,24 @@ async def test_a_patch_brings_references_of_the_transaction(world: World, rx1: W
     assert performer(answers[2]) == to
 
 
+async def test_what_is_patched_is_referred_to_by_its_full_url(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    await world.put("Practitioner/d1", a_practitioner(id="d1"), rx1)
+    answers = await done(
+        world,
+        rx1,
+        entry("POST", "Observation", observed(**by(URN))),
+        entry("POST", "Observation", observed(**by(f"{URN}/_history/1"))),
+        entry(
+            "PATCH",
+            "Practitioner?identifier=urn:gmc|7",
+            json_patch({"op": "add", "path": "/active", "value": True}),
+            full_url=URN,
+        ),
+    )
+    assert [performer(one) for one in answers[:2]] == ["Practitioner/d1", "Practitioner/d1/_history/2"]
+
+
 async def test_bundles_in_xml_are_the_same(world: World, rx1: Who) -> None:
     await world.patient(rx1, "p1")
     text = f"""<Bundle xmlns="http://hl7.org/fhir"><type value="transaction"/>
@@ -448,7 +466,14 @@ async def test_anothers_patient_is_never_meant(world: World, rx1: Who, rx2: Who)
     assert answers[0]["resource"]["subject"]["reference"] == "Patient/p1"
 
 
-@pytest.mark.parametrize("scope", ["system/Observation.c", "system/Observation.c system/Practitioner.s"])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "system/Observation.c",
+        "system/Observation.c system/Practitioner.s",
+        "system/Observation.c system/Practitioner.r",
+    ],
+)
 async def test_a_search_obeys_the_scopes(world: World, rx1: Who, scope: str) -> None:
     await world.patient(rx1, "p1")
     await world.post("Practitioner", a_practitioner(), rx1)

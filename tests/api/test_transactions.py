@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from app.db import APPLICATION_ROLE
+from app.records.sources import SourceRegister
+from app.vocabulary import OdsCode
 from tests.bundles import Entry, done, entry, expressions, fhirpath_patch, json_patch, sent, statuses
 from tests.servers import Server
 from tests.world import DAVID, World, a_consent, a_patient, a_world, an_observation, denied_to
@@ -125,6 +127,7 @@ async def test_a_reading_needs_no_second_connection(
     url = postgres.url(user=APPLICATION_ROLE, database=database_name)
     async with a_world(url, world.owner, tmp_path / "narrow", database_pool_size=2) as narrow:
         who = await narrow.bearer("rx1")
+        assert (await narrow.get("Patient/p1", who)).status_code == 200  # by which the log has taken its own
         async with asyncio.timeout(30):
             answers = await done(
                 narrow,
@@ -136,10 +139,15 @@ async def test_a_reading_needs_no_second_connection(
                 entry("GET", "Patient/p1"),
                 entry("GET", "Observation?patient=p1"),
                 entry("GET", "Observation?_lastUpdated=gt2020"),
-                entry("GET", "Patient/p1/$everything"),
+                entry("GET", "Patient/p1/$everything?_count=1"),
                 entry("GET", "Observation/o1/_history"),
                 entry("GET", "Patient/p1/$validate"),
                 entry("GET", "Observation?patient=nobody"),
+                entry("GET", "Observation?patient=p1&_count=1&_include=Observation:performer"),
+                entry("GET", "Observation?performer:Practitioner.identifier=urn:gmc|7"),
+                entry("GET", "Patient?_has:Observation:patient:identifier=urn:lab|1"),
+                entry("GET", "Patient/p1/Observation"),
+                entry("GET", "?_type=Observation,Patient&_lastUpdated=gt2020"),
             )
     assert set(statuses(answers)) == {"200", "201"}
 
@@ -429,3 +437,30 @@ async def test_the_audit_trail_is_read_in_a_batch_and_not_in_a_transaction(world
     refused = await sent(world, rx1, asking)
     assert refused.status_code == 400 and "batch" in refused.text
     assert statuses(await done(world, rx1, asking, kind="batch")) == ["200"]
+
+
+async def test_sources_are_named_and_not_asked_from_within_a_transaction(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    # Nobody listens there: who was asked would be down.
+    await SourceRegister(world.owner).add(OdsCode("RX9"), "http://127.0.0.1:9/fhir", kind="fhir")
+    await world.put("Observation/o1", observed("o1"), rx1)
+    [answer] = await done(world, rx1, entry("GET", "Observation?patient=p1"))
+    found = json.dumps(answer["resource"])
+    assert '"not-asked"' in found and '"RX9"' in found and '"id": "o1"' in found
+    assert "total" not in answer["resource"]
+    [alone] = await done(world, rx1, entry("GET", "Observation?patient=p1"), kind="batch")
+    assert '"down"' in json.dumps(alone["resource"])
+
+
+async def test_a_page_that_began_in_a_transaction_goes_on_after_it(world: World, rx1: Who) -> None:
+    await world.patient(rx1, "p1")
+    writing = [entry("PUT", f"Observation/o{n}", observed(f"o{n}")) for n in range(3)]
+    answers = await done(world, rx1, *writing, entry("GET", "Observation?patient=p1&_count=2&_sort=_id"))
+    first = answers[3]["resource"]
+    [link] = [one["url"] for one in first["link"] if one["relation"] == "next"]
+    rest = (await world.get(link.removeprefix(f"{world.base}/"), rx1)).json()
+    pages = [
+        [one["resource"]["id"] for one in page["entry"] if one["search"]["mode"] == "match"]
+        for page in (first, rest)
+    ]
+    assert pages == [["o0", "o1"], ["o2"]]
