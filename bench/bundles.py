@@ -1,6 +1,6 @@
 """What large transactions take, and what others wait for meanwhile: ``python -m bench.bundles``.
 
-Each size in a node of its own run; a reader beside it asks for one record again and again and keeps the longest wait.
+A reader beside it asks for one record again and again.
 """
 
 import argparse
