@@ -4,6 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
@@ -27,6 +28,14 @@ class Whose(Protocol):
     def consent_epoch(self) -> int: ...
 
 
+class Preference(StrEnum):
+    """What a write is answered with: ``Prefer: return=…`` (R4 http, 3.1.0.1.9)."""
+
+    REPRESENTATION = "representation"
+    MINIMAL = "minimal"
+    OUTCOME = "OperationOutcome"
+
+
 @dataclass(slots=True)
 class Asked:
     """One request, and what its audit entry must tell should it be refused."""
@@ -36,8 +45,7 @@ class Asked:
     interaction: Interaction
     whose: Whose | PatientIdentity | None = None
     recorded: bool = False
-    prefers_representation: bool = True
-    """``Prefer: return=minimal`` asks for no body after a write."""
+    prefers: Preference = Preference.REPRESENTATION
 
 
 @dataclass(frozen=True, slots=True)

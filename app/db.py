@@ -6,6 +6,7 @@ request than the query itself (docs/adr). Foreign exceptions become ours here, s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -146,14 +147,36 @@ class Database:
             yield connection
 
 
-class Transaction:
-    """A connection inside a transaction, with the reading interface of ``Database``."""
+class Transaction(Database):
+    """An open transaction, with the interface of a database: it sees what was written in it, and nobody else does.
+
+    One statement at a time; those that are asked for side by side take turns.
+    """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
-        self.connection = connection
+        self._connection = connection
+        self._turn = asyncio.Lock()
 
     async def fetch(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        return list(await self.connection.fetch(statement.sql, *statement.args(values)))
+        async with self._turn:
+            with translated():
+                return list(await self._connection.fetch(statement.sql, *statement.args(values)))
+
+    async def fetchrow(self, statement: Statement, **values: Any) -> asyncpg.Record | None:
+        async with self._turn:
+            with translated():
+                return await self._connection.fetchrow(statement.sql, *statement.args(values))
+
+    async def execute(self, statement: Statement, **values: Any) -> str:
+        async with self._turn:
+            with translated():
+                return str(await self._connection.execute(statement.sql, *statement.args(values)))
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._turn:
+            with translated():
+                yield self._connection
 
 
 class Fetching(Protocol):

@@ -51,6 +51,22 @@ class CandourError(Exception):
         return {}
 
 
+class in_entry:  # noqa: N801  # reads as a clause: ``with in_entry(place):``
+    """Whatever is refused inside names its entry, e.g. ``Bundle.entry[57].resource.status``; None: there is none."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: int | None) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CandourError) and self._place is not None:
+            error.at_entry(self._place)
+
+
 # The request cannot be understood.
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from app.api import discovery, health, interactions, token
+from app.api import bundles, discovery, health, interactions, token
 from app.api.caller import Door
 from app.api.endpoints import UseCases
 from app.api.errors import answer_failures
@@ -89,6 +89,7 @@ def create_app(node: Services) -> FastAPI:
     # The records first: every request is matched against the routes in their order.
     app.router.routes[:0] = [
         *interactions.routes(node.use_cases),
+        *bundles.routes(node.use_cases),
         *token.routes(node.tokens),
         *health.routes(node.database, node.log),
         *discovery.routes(base, node.keys, started=datetime.now(UTC)),
@@ -126,7 +127,7 @@ def _bound(
         door=Door(Verifier(keys, base, base, clock), clock, base),
         disclosure=Disclosure(reading),
         submission=submission,
-        exchange=Exchange(submission),
+        exchange=Exchange(submission, reading),
         max_body_bytes=settings.max_body_bytes,
     )
     tokens = token_endpoint(settings, database, keys)

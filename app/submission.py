@@ -33,6 +33,7 @@ from app.errors import (
     NotAuthenticated,
     NotTheCustodian,
     PreconditionFailed,
+    in_entry,
 )
 from app.fhir.compartments import in_patient_compartment, patients_named, patients_of
 from app.fhir.facets import Facets, facets_of
@@ -68,6 +69,13 @@ class Draft:
     labels: tuple[dict[str, str], ...]
     facets: Facets
     index: IndexValues
+    entry: int | None = None
+    """Its place in the Bundle that it came in."""
+
+    @property
+    def named(self) -> in_entry:
+        """Whatever is refused inside names the entry."""
+        return in_entry(self.entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +201,7 @@ class Submission:
         draft = self.draft(asked, resource_type, id, body, keep_id=True)
         async with self.transaction(asked.caller) as connection:
             written = await self.keep(
-                connection, asked, draft, if_match=if_match, only_new=if_none_match == "*"
+                connection, asked, draft, if_match=if_match, if_none_match=if_none_match
             )
             receipts = await self.record(connection, asked, [written])
         return release_of(asked, written, receipts)
@@ -215,13 +223,9 @@ class Submission:
         """
         self.may(asked.caller, resource_type, "u")
         async with self.transaction(asked.caller) as connection:
-            before = await store.current(connection, resource_type, id)
-            if before is None or before.content is None or before.version != seen:
-                raise Conflict
-            _only_the_custodian(before, asked.caller.organisation)
-            _in_the_state(before, if_match)
-            # Out of the event loop: a patch may be made to take long.
-            text = await asyncio.to_thread(apply, before.content)
+            text = await self.patched(
+                connection, asked, resource_type, id, apply, seen=seen, if_match=if_match
+            )
             draft = self.draft(asked, resource_type, id, text, keep_id=True)
             written = await self.keep(connection, asked, draft)
             receipts = await self.record(connection, asked, [written])
@@ -236,7 +240,9 @@ class Submission:
         async with self.transaction(asked.caller) as connection:
             written = await self.remove(connection, asked, resource_type, id, if_match=if_match)
             receipts = await self.record(connection, asked, [written] if written else [])
-        return Release("", receipts, 204, written.etag if written else None)
+        if written is None:
+            return Release("", receipts, 204)
+        return Release("", receipts, 204, written.etag, written.last_updated)
 
     async def refuse(self, asked: Asked, error: CandourError, *, outcome: Outcome = "4") -> None:
         """Records that the write was refused, and why."""
@@ -269,7 +275,9 @@ class Submission:
             )
         return self.draft_parsed(asked, resource_type, id, parsed)
 
-    def draft_parsed(self, asked: Asked, resource_type: str, id: str, parsed: Parsed) -> Draft:
+    def draft_parsed(
+        self, asked: Asked, resource_type: str, id: str, parsed: Parsed, *, entry: int | None = None
+    ) -> Draft:
         validate(parsed.value, expected_type=resource_type)
         second_reading(resource_type, parsed.text)
         base, custodian = asked.request.base_url, asked.caller.organisation
@@ -287,7 +295,28 @@ class Submission:
             labels,
             facets,
             extract(body, base),
+            entry,
         )
+
+    async def patched(
+        self,
+        connection: asyncpg.Connection,
+        asked: Asked,
+        resource_type: str,
+        id: str,
+        apply: Callable[[str], str],
+        *,
+        seen: int,
+        if_match: str | None = None,
+    ) -> str:
+        """What ``apply`` makes of the current text, which nobody else changes until the transaction ends."""
+        before = await store.current(connection, resource_type, id)
+        if before is None or before.content is None or before.version != seen:
+            raise Conflict
+        _only_the_custodian(before, asked.caller.organisation)
+        _in_the_state(before, if_match)
+        # Out of the event loop: a patch may be made to take long.
+        return await asyncio.to_thread(apply, before.content)
 
     def transaction(self, *callers: Caller) -> AbstractAsyncContextManager[asyncpg.Connection]:
         return _authorised(self._at.database, callers)
@@ -313,7 +342,8 @@ class Submission:
             for one, draft in zip(versions, drafts, strict=True)
         ]
         for draft, one in zip(drafts, written, strict=True):
-            await self._told(connection, draft, one)
+            with draft.named:
+                await self._told(connection, draft, one)
         asked.whose = _one_person(written)
         return written
 
@@ -324,18 +354,32 @@ class Submission:
         draft: Draft,
         *,
         if_match: str | None = None,
-        only_new: bool = False,
+        if_none_match: str | None = None,
     ) -> Written:
-        """The next version of one resource; none when the text says nothing new."""
+        """The first version of one resource, or the next; none when the text says nothing new."""
         before = await store.current(connection, draft.resource_type, draft.id)
         if before is None:
             if if_match is not None:
                 raise PreconditionFailed
             return (await self.keep_new(connection, asked, [draft]))[0]
+        return await self.keep_next(
+            connection, asked, draft, before, if_match=if_match, if_none_match=if_none_match
+        )
+
+    async def keep_next(
+        self,
+        connection: asyncpg.Connection,
+        asked: Asked,
+        draft: Draft,
+        before: Kept,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> Written:
+        """The version after ``before``, which was locked when it was read."""
         _only_the_custodian(before, draft.custodian)
-        if only_new and not before.deleted:
-            raise PreconditionFailed
         _in_the_state(before, if_match)
+        _not_in_the_state(before, if_none_match)
         whose = await self._registered(connection, [draft], draft.custodian)
         owner = _owner(draft, whose)
         asked.whose = owner
@@ -385,23 +429,35 @@ class Submission:
         asked.whose = owner
         if before.deleted:
             return None
-        version = await store.tombstone(connection, resource_type, id, before, self._now(before.last_updated))
+        now = self._now(before.last_updated)
+        version = await store.tombstone(connection, resource_type, id, before, now)
         if resource_type == "Consent" and owner is not None:
             await self._at.consents.register(connection, owner.patient.key, owner.person, id, version, None)
         others = await self._concerned(connection, before)
-        return Written(
-            f"{resource_type}/{id}", version, before.last_updated, None, False, owner, others=others
-        )
+        return Written(f"{resource_type}/{id}", version, now, None, False, owner, others=others)
 
     async def _concerned(self, connection: asyncpg.Connection, before: Kept) -> tuple[Registered, ...]:
         """Whom else the version before was about."""
         found = [await identity.by_key(connection, PatientKey(key)) for key in before.also_patients]
         return tuple(one for one in found if one is not None)
 
-    async def about(self, connection: asyncpg.Connection, asked: Asked, resource_type: str, id: str) -> None:
-        """Whose record a resource is in that is left as it is, for the audit entry."""
+    async def about(
+        self, connection: asyncpg.Connection, asked: Asked, resource_type: str, id: str
+    ) -> Written:
+        """A resource that is left as it is, and whose record it is in, for the audit entry."""
         kept = await store.current(connection, resource_type, id)
-        asked.whose = await identity.by_key(connection, kept.patient_key) if kept else None
+        if kept is None:
+            raise Conflict
+        asked.whose = await identity.by_key(connection, kept.patient_key)
+        return Written(
+            f"{resource_type}/{id}",
+            kept.version,
+            kept.last_updated,
+            None,
+            False,
+            asked.whose,
+            changed=False,
+        )
 
     async def _registered(
         self, connection: asyncpg.Connection, drafts: Sequence[Draft], custodian: OdsCode
@@ -410,9 +466,12 @@ class Submission:
         whose = await identity.patients(
             connection, (id for draft in drafts for id in draft.patients), custodian
         )
-        for registered in whose.values():
-            if registered.patient.custodian != custodian:
-                raise NotTheCustodian("It refers to a Patient that is not one of your organisation's own.")
+        for draft in drafts:
+            if any(whose[id].patient.custodian != custodian for id in draft.patients):
+                with draft.named:
+                    raise NotTheCustodian(
+                        "It refers to a Patient that is not one of your organisation's own."
+                    )
         for draft in drafts:
             if draft.resource_type == "Patient":
                 number = identity.verified_nhs_number(draft.body, self._at.nhs_number_system)
@@ -450,15 +509,38 @@ class Submission:
         )
 
     async def record(
-        self, connection: asyncpg.Connection, asked: Asked, written: Sequence[Written]
+        self,
+        connection: asyncpg.Connection,
+        asked: Asked,
+        written: Sequence[Written],
+        *,
+        beside: Sequence[Entry] = (),
     ) -> Sequence[Receipt]:
-        """One entry per person whose record was written; last, because it takes the log's lock until commit."""
-        entries = self._entries(asked, written) or [
+        """One entry per person whose record was written; last, because it takes the log's lock until commit.
+
+        ``beside``: entries of what was read in the same transaction.
+        """
+        entries = [*self._entries(asked, written), *beside] or [
             entry_for(asked, "0", "Nothing was there to change.", whose=asked.whose)
         ]
         receipts = await self._at.log.append(connection, entries)
         asked.recorded = True
         return receipts
+
+    async def as_identified(
+        self, connection: asyncpg.Connection, written: Sequence[Written]
+    ) -> list[Written]:
+        """With the persons whom the Patients are now: who wrote a Patient last may have said who it is."""
+        keys = {one.patient.key for each in written for one in each.owners if one is not None}
+        now = await identity.by_keys(connection, keys)
+        return [
+            replace(
+                each,
+                whose=each.whose and now[each.whose.patient.key],
+                others=tuple(now[one.patient.key] for one in each.others),
+            )
+            for each in written
+        ]
 
     def _entries(self, asked: Asked, written: Sequence[Written]) -> list[Entry]:
         """One for each person's part in a write."""
@@ -553,6 +635,15 @@ def _only_the_custodian(before: Kept, organisation: OdsCode) -> None:
 def _in_the_state(before: Kept, if_match: str | None) -> None:
     """If-Match names the version that the caller has seen (R4 http, 3.1.0.5)."""
     if if_match is not None and if_match.strip().removeprefix("W/") != f'"{before.version}"':
+        raise PreconditionFailed
+
+
+def _not_in_the_state(before: Kept, if_none_match: str | None) -> None:
+    """If-None-Match names versions that must not be there, ``*`` any (R4 http, 3.1.0.8.1; RFC 9110, 13.1.2)."""
+    if if_none_match is None or before.deleted:
+        return
+    named = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
+    if "*" in named or f'"{before.version}"' in named:
         raise PreconditionFailed
 
 

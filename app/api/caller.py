@@ -1,5 +1,6 @@
 """From an HTTP request to who asks and what: the bearer token, the trace, the headers that change an answer."""
 
+import asyncio
 import os
 import re
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from starlette.requests import Request as HttpRequest
 
 from app.api.representation import is_xml_body
 from app.api.turnstile import Turnstile
-from app.asked import Asked
+from app.asked import Asked, Preference
 from app.audit.entry import Interaction
 from app.errors import BadRequest, NotAuthenticated, TooLarge, UnsupportedMediaType
 from app.fhir.xml import from_xml
@@ -17,6 +18,10 @@ from app.vocabulary import Caller, Request
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}\Z")
+
+
+_LARGE = 64 * 1024
+_RETURNS = {one.value.encode(): one for one in Preference}
 
 
 class Door:
@@ -33,7 +38,7 @@ class Door:
         headers = dict(http.scope["headers"])
         caller = self._caller(headers)
         asked = Asked(self.request(http), caller, interaction)
-        asked.prefers_representation = b"return=minimal" not in headers.get(b"prefer", b"")
+        asked.prefers = preference(headers.get(b"prefer", b""))
         return asked
 
     def request(self, http: HttpRequest) -> Request:
@@ -64,6 +69,15 @@ def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
+def preference(prefer: bytes) -> Preference:
+    """The first ``return`` of a Prefer header that is known here (RFC 7240, 2 and 4.2)."""
+    for part in re.split(rb"[,;]", prefer):
+        name, _, value = part.partition(b"=")
+        if name.strip().lower() == b"return" and (found := _RETURNS.get(value.strip(b' "\t'))):
+            return found
+    return Preference.REPRESENTATION
+
+
 def trace_id(traceparent: str | None) -> str:
     """The trace-id of a well-formed ``traceparent`` (W3C Trace Context, 3.2), or a new one."""
     found = _TRACEPARENT.fullmatch(traceparent or "")
@@ -81,7 +95,10 @@ async def resource_body(http: HttpRequest, limit: int) -> bytes | str:
     """
     is_xml = is_xml_body(http.headers.get("content-type", ""))
     sent = await body(http, limit)
-    return from_xml(sent) if is_xml else sent
+    if not is_xml:
+        return sent
+    # Out of the event loop, when it takes long.
+    return await asyncio.to_thread(from_xml, sent) if len(sent) > _LARGE else from_xml(sent)
 
 
 async def form_body(http: HttpRequest, limit: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -14,11 +15,12 @@ from app.api.caller import Door
 from app.api.errors import log_failure
 from app.api.outcome import refusal
 from app.api.representation import PLAIN_JSON, Representation, wanted
-from app.asked import Asked, Release
+from app.asked import Asked, Preference, Release
 from app.audit.entry import Interaction
 from app.disclosure import Disclosure
 from app.errors import CandourError, MalformedSearch, MethodNotAllowed, NotAuthenticated, TooManyTurnedAway
 from app.exchange import Exchange
+from app.exchange.responses import said
 from app.fhir.instants import http_date
 from app.submission import Submission
 
@@ -33,6 +35,9 @@ class UseCases:
     exchange: Exchange
     max_body_bytes: int
 
+
+_LARGE = 64 * 1024
+"""Characters of a body that is written as XML, or for people, out of the event loop."""
 
 Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
@@ -51,7 +56,10 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
             return refusal(await turned_away(use, http, interaction, error))
         try:
             shape = wanted(http.scope, dict(http.scope["headers"]))
-            return rendered(asked, await handler(use, asked, http), shape)
+            release = await handler(use, asked, http)
+            if len(release.body) > _LARGE and shape != PLAIN_JSON:
+                return await asyncio.to_thread(rendered, asked, release, shape)
+            return rendered(asked, release, shape)
         except CandourError as error:
             if type(error) is CandourError:
                 log_failure(error.__cause__ or error, http.method)
@@ -95,8 +103,10 @@ def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
         headers["Last-Modified"] = http_date(release.last_modified)
     if release.location is not None:
         headers["Location"] = release.location
-        if not asked.prefers_representation:
+        if asked.prefers is Preference.MINIMAL:
             return shape.response("", release.status, headers)
+        if asked.prefers is Preference.OUTCOME:
+            return shape.response(said(release.status), release.status, headers)
     if release.status in (204, 304):
         return Response(None, release.status, headers)
     return shape.response(release.body, release.status, headers)

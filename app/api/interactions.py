@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from http import HTTPStatus
 from urllib.parse import urlencode
 
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -14,39 +13,26 @@ from starlette.routing import Route
 
 from app.api.caller import body as sent_body
 from app.api.caller import form_body, resource_body
-from app.api.endpoints import Address, Handler, UseCases, endpoint, pairs_of, recorded
-from app.api.outcome import outcome
+from app.api.endpoints import Address, Answering, Handler, UseCases, endpoint, pairs_of
 from app.api.terminology import OPERATIONS
 from app.api.validating import validate_resource
 from app.asked import Asked, Release
-from app.audit.entry import Interaction, Receipt
-from app.errors import (
-    BadRequest,
-    CandourError,
-    MalformedSearch,
-    MethodNotAllowed,
-    NotFound,
-    UnknownType,
-)
-from app.exchange import Part, parts_of
-from app.fhir import bundle
+from app.audit.entry import Interaction
+from app.errors import BadRequest, MalformedSearch, NotFound, UnknownType
+from app.exchange.steps import JSON_PATCH, patch_of
+from app.fhir.bundled import FHIR_JSON
 from app.fhir.compartments import COMPARTMENTS
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.history import history_window
-from app.fhir.instants import instant, read_http_date
-from app.fhir.patching.fhirpath_patch import apply_fhirpath_patch
-from app.fhir.patching.json_patch import apply_json_patch
-from app.fhir.patching.narrative import with_safe_narrative
+from app.fhir.instants import read_http_date
 from app.fhir.query import Compartment, parse_search
 from app.fhir.several import parse_several
 from app.fhir.subset import Subset, read_subset
-from app.fhir.text import Parsed, parse
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _WHOLE = re.compile(r"[0-9]{1,18}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z")
 DEFAULT_COUNT = 20
-JSON_PATCH = "application/json-patch+json"
 
 
 # One record.
@@ -111,15 +97,21 @@ async def update(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
 async def update_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     """PUT [type]?[criteria]."""
     body = await resource_body(http, use.max_body_bytes)
-    criteria = _criteria(http)
     return await use.exchange.update_if_one_matches(
-        asked, _type(http), body, criteria, if_match=http.headers.get("if-match")
+        asked,
+        _type(http),
+        body,
+        _criteria(http),
+        if_match=http.headers.get("if-match"),
+        if_none_match=http.headers.get("if-none-match"),
     )
 
 
 async def delete_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     """DELETE [type]?[criteria]."""
-    return await use.exchange.delete_if_one_matches(asked, _type(http), _criteria(http))
+    return await use.exchange.delete_if_one_matches(
+        asked, _type(http), _criteria(http), if_match=http.headers.get("if-match")
+    )
 
 
 async def patch_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -156,12 +148,10 @@ async def _patched(
 
 
 async def _patch_of(http: HttpRequest, limit: int) -> Callable[[str], str]:
-    """What the body makes of a resource's text, with a narrative that is still true of it."""
-    if http.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON_PATCH:
-        operations = await sent_body(http, limit)
-        return lambda text: with_safe_narrative(text, apply_json_patch(text, operations))
-    parameters = parse(await resource_body(http, limit))
-    return lambda text: with_safe_narrative(text, apply_fhirpath_patch(text, parameters))
+    media_type = http.headers.get("content-type", "")
+    if media_type.partition(";")[0].strip().lower() == JSON_PATCH:
+        return patch_of(JSON_PATCH, await sent_body(http, limit))
+    return patch_of(FHIR_JSON, await resource_body(http, limit))
 
 
 async def delete(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -250,89 +240,6 @@ async def next_page(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     return await use.disclosure.next_page(asked, http.query_params.get("_cursor", ""))
 
 
-async def exchange(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
-    parsed = parse(await resource_body(http, use.max_body_bytes))
-    if parsed.value.get("resourceType") != "Bundle":
-        raise BadRequest("Only a Bundle of type transaction or batch is accepted here.", expression="Bundle")
-    kind = parsed.value.get("type")
-    if kind == "transaction":
-        return await use.exchange.transaction(asked, parsed)
-    if kind == "batch":
-        return await batch(use, asked, parsed)
-    raise BadRequest("Only a Bundle of type transaction or batch is accepted here.", expression="Bundle.type")
-
-
-async def batch(use: UseCases, asked: Asked, parsed: Parsed) -> Release:
-    """Each entry is a request of its own, with its own outcome and audit entry (R4 http, 3.1.0.11.1)."""
-    receipts: list[Receipt] = []
-    entries: list[str] = []
-    for place, part in enumerate(parts_of(parsed)):
-        one = replace(asked, recorded=False, whose=None, interaction=part.interaction)
-        one.request = replace(asked.request, method=part.method, target=f"/fhir/{part.url}")
-        try:
-            release = await _carry_out(use, one, part)
-        except CandourError as error:
-            error = await recorded(use, one, error)
-            error.at_entry(place)
-            entries.append(bundle.response_entry(status=_status(error.status), outcome=outcome(error.issues)))
-        else:
-            receipts += release.receipts
-            entries.append(_response(release))
-    return Release(bundle.response("batch-response", entries), receipts)
-
-
-async def _carry_out(use: UseCases, asked: Asked, part: Part) -> Release:
-    address, _, query = part.url.partition("?")
-    resource_type, _, id = address.partition("/")
-    if resource_type not in RESOURCE_TYPES:
-        raise UnknownType
-    if part.method == "GET" and not id and resource_type == "AuditEvent":
-        asked.interaction = Interaction.AUDIT_READ
-        return await _audit_events(use, asked, dict(pairs_of(query)))
-    if part.method == "GET" and not id:
-        parsed = parse_search(
-            resource_type,
-            pairs_of(query),
-            strict=False,
-            base_url=use.door.base_url,
-            default_count=DEFAULT_COUNT,
-        )
-        return await use.disclosure.search(asked, parsed)
-    if part.method == "POST" and not id and part.if_none_exist is not None:
-        return await use.exchange.create_if_none_exist(asked, resource_type, part.body, part.if_none_exist)
-    if part.method == "POST" and not id:
-        return await use.submission.create(asked, resource_type, part.body)
-    if part.method == "PUT" and not id and query:
-        return await use.exchange.update_if_one_matches(
-            asked, resource_type, part.body, query, if_match=part.if_match
-        )
-    if part.method == "DELETE" and not id and query:
-        return await use.exchange.delete_if_one_matches(asked, resource_type, query)
-    if not _ID.match(id) or query:
-        raise BadRequest("In a batch, request.url is [type], [type]?[parameters] or [type]/[id].")
-    if part.method == "GET":
-        return await use.disclosure.read(asked, resource_type, id)
-    if part.method == "PUT":
-        return await use.submission.update(asked, resource_type, id, part.body, if_match=part.if_match)
-    if part.method == "DELETE":
-        return await use.submission.delete(asked, resource_type, id, if_match=part.if_match)
-    raise MethodNotAllowed(["GET", "POST", "PUT", "DELETE"])
-
-
-def _response(release: Release) -> str:
-    return bundle.response_entry(
-        status=_status(release.status),
-        location=release.location or "",
-        etag=release.etag or "",
-        last_modified=instant(release.last_modified) if release.last_modified else "",
-        resource=release.body or None,
-    )
-
-
-def _status(code: int) -> str:
-    return f"{int(code)} {HTTPStatus(code).phrase}"
-
-
 # Parts.
 
 
@@ -386,55 +293,63 @@ register_url_convertor("r4id", _IdSegment())
 register_url_convertor("r4kind", _KindSegment())
 
 
+_ONE, _KIND = "/fhir/{type:r4type}/{id:r4id}", "/fhir/{type:r4type}"
+Handlers = Mapping[str, tuple[Interaction, Handler]]
+
+ADDRESSES: Sequence[tuple[str, Handlers]] = (
+    (
+        _ONE,
+        {
+            "GET": (Interaction.READ, read),
+            "PUT": (Interaction.UPDATE, update),
+            "PATCH": (Interaction.PATCH, patch),
+            "DELETE": (Interaction.DELETE, delete),
+        },
+    ),
+    (
+        _KIND,
+        {
+            "GET": (Interaction.SEARCH, search),
+            "POST": (Interaction.CREATE, create),
+            "PUT": (Interaction.UPDATE, update_where),
+            "PATCH": (Interaction.PATCH, patch_where),
+            "DELETE": (Interaction.DELETE, delete_where),
+        },
+    ),
+    (f"{_KIND}/_search", {"POST": (Interaction.SEARCH, search_by_post)}),
+    (f"{_KIND}/$validate", {"POST": (Interaction.OPERATION, validate_resource)}),
+    (
+        f"{_ONE}/$validate",
+        {
+            "GET": (Interaction.OPERATION, validate_resource),
+            "POST": (Interaction.OPERATION, validate_resource),
+        },
+    ),
+    ("/fhir/_page", {"GET": (Interaction.SEARCH, next_page)}),
+    ("/fhir/Patient/{id:r4id}/$everything", {"GET": (Interaction.EVERYTHING, everything)}),
+    *(
+        (path, {"GET": (Interaction.OPERATION, handler), "POST": (Interaction.OPERATION, handler)})
+        for (resource_type, name, on_instances), handler in OPERATIONS.items()
+        for path in (
+            f"/fhir/{resource_type}/{name}",
+            *([f"/fhir/{resource_type}/{{id:r4id}}/{name}"] if on_instances else []),
+        )
+    ),
+    (f"{_ONE}/_history", {"GET": (Interaction.HISTORY, history)}),
+    (f"{_ONE}/_history/{{version}}", {"GET": (Interaction.VREAD, vread)}),
+    (f"{_ONE}/{{kind:r4kind}}", {"GET": (Interaction.SEARCH, search_compartment)}),
+    ("/fhir/_search", {"POST": (Interaction.SEARCH, search_system)}),
+)
+"""The FHIR interactions under the base, the most frequent first; HEAD is GET without its body."""
+
+AT_BASE: Handlers = {"GET": (Interaction.SEARCH, search_system)}
+"""Beside transaction and batch."""
+
+
 def routes(use: UseCases) -> list[Route]:
-    """The FHIR interactions under the base, the most frequent first."""
-    one, kind = "/fhir/{type:r4type}/{id:r4id}", "/fhir/{type:r4type}"
+    return [Route(path, Address(answers(use, handlers))) for path, handlers in ADDRESSES]
 
-    def route(path: str, **handlers: tuple[Interaction, Handler]) -> Route:
-        by_method = {method: endpoint(use, *handler) for method, handler in handlers.items()}
-        if "GET" in by_method:
-            by_method["HEAD"] = by_method["GET"]
-        return Route(path, Address(by_method))
 
-    return [
-        route(
-            one,
-            GET=(Interaction.READ, read),
-            PUT=(Interaction.UPDATE, update),
-            PATCH=(Interaction.PATCH, patch),
-            DELETE=(Interaction.DELETE, delete),
-        ),
-        route(
-            kind,
-            GET=(Interaction.SEARCH, search),
-            POST=(Interaction.CREATE, create),
-            PUT=(Interaction.UPDATE, update_where),
-            PATCH=(Interaction.PATCH, patch_where),
-            DELETE=(Interaction.DELETE, delete_where),
-        ),
-        route(f"{kind}/_search", POST=(Interaction.SEARCH, search_by_post)),
-        route(f"{kind}/$validate", POST=(Interaction.OPERATION, validate_resource)),
-        route(
-            f"{one}/$validate",
-            GET=(Interaction.OPERATION, validate_resource),
-            POST=(Interaction.OPERATION, validate_resource),
-        ),
-        route("/fhir/_page", GET=(Interaction.SEARCH, next_page)),
-        route("/fhir/Patient/{id:r4id}/$everything", GET=(Interaction.EVERYTHING, everything)),
-        *(
-            route(path, GET=(Interaction.OPERATION, handler), POST=(Interaction.OPERATION, handler))
-            for (resource_type, name, on_instances), handler in OPERATIONS.items()
-            for path in (
-                f"/fhir/{resource_type}/{name}",
-                *([f"/fhir/{resource_type}/{{id:r4id}}/{name}"] if on_instances else []),
-            )
-        ),
-        route(f"{one}/_history", GET=(Interaction.HISTORY, history)),
-        route(f"{one}/_history/{{version}}", GET=(Interaction.VREAD, vread)),
-        route(f"{one}/{{kind:r4kind}}", GET=(Interaction.SEARCH, search_compartment)),
-        route("/fhir/_search", POST=(Interaction.SEARCH, search_system)),
-        *(
-            route(root, GET=(Interaction.SEARCH, search_system), POST=(Interaction.TRANSACTION, exchange))
-            for root in ("/fhir", "/fhir/")
-        ),
-    ]
+def answers(use: UseCases, handlers: Handlers) -> dict[str, Answering]:
+    by_method = {method: endpoint(use, *handler) for method, handler in handlers.items()}
+    return {**by_method, "HEAD": by_method["GET"]} if "GET" in by_method else by_method

@@ -8,11 +8,11 @@ nothing.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -32,9 +32,15 @@ BATCH_ENTRIES: Final = 1_000
 """Larger batches are slower: measured."""
 _UNDIVIDED: Final = 40
 """So few are committed together, for a commit costs as much as some entries."""
+_PREPARED_AT_ONCE: Final = 50
+_APPENDED_AT_ONCE: Final = 500
+"""Of a transaction's many entries: in between, the event loop is given back."""
 DEADLINE_SECONDS: Final = 8.0
 """How long a caller waits at most; then recording has failed for it, though the entry may still be kept."""
 _CONNECT_SECONDS: Final = 2.0
+
+
+Item = TypeVar("Item")
 
 
 class Clock(Protocol):
@@ -164,10 +170,16 @@ class AuditLog:
         if not entries:
             return ()
         now = self._clock.now()
-        prepared = [prepare(entry, node=self._node, recorded=now) for entry in entries]
+        prepared: list[Prepared] = []
+        for some in _slices(entries, _PREPARED_AT_ONCE):
+            if prepared:
+                await asyncio.sleep(0)
+            prepared += [prepare(entry, node=self._node, recorded=now) for entry in some]
         self._head = None  # whether it grows depends on the caller's commit
+        receipts: list[Receipt] = []
         try:
-            receipts, _ = await append(connection, prepared, now=now, repeat=True)
+            for each in _slices(prepared, _APPENDED_AT_ONCE):
+                receipts += (await append(connection, each, now=now, repeat=True))[0]
         except IN_THE_WAY as error:
             raise AuditUnavailable from error
         return receipts
@@ -325,6 +337,11 @@ class AuditLog:
                 self._entries -= len(waiting.prepared)
                 self._fail([waiting], None)
             self._fail([waiting for waiting in self._committing if waiting.since < oldest], None)
+
+
+def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _logged(row: Any) -> Logged:

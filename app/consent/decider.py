@@ -32,6 +32,10 @@ class Decider:
         self._keep = keep
         self._kept: OrderedDict[tuple[object, ...], Decision] = OrderedDict()
 
+    def apart(self, register: ConsentRegister) -> "Decider":
+        """By the same policy from ``register``, sharing no decision: a transaction's epochs may never come to be."""
+        return Decider(register, self._policy, keep=self._keep)
+
     async def decide(self, subject: Subject, caller: Caller, at: datetime) -> Decision:
         key = (subject.person, subject.consent_epoch, fingerprint(caller))
         decision = self._kept.get(key)

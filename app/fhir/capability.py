@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from app.fhir.bundled import MOST_ENTRIES
 from app.fhir.compartments import COMPARTMENTS
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.includes import reference_codes, referring
@@ -46,7 +47,11 @@ def _rest(token_url: str) -> dict[str, Any]:
         ),
         "security": _security(token_url),
         "resource": [_resource(resource_type) for resource_type in sorted(RESOURCE_TYPES)],
-        "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
+        "interaction": [
+            {"code": "transaction", "documentation": _TRANSACTION},
+            {"code": "batch", "documentation": _BATCH},
+            {"code": "search-system"},
+        ],
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{kind[0].lower() + kind[1:]}"
             for kind in sorted(COMPARTMENTS)
@@ -113,6 +118,12 @@ def _operations(resource_type: str) -> list[dict[str, str]]:
 def _referring(resource_type: str) -> list[str]:
     return [one for one in referring(resource_type) if one.partition(":")[0] not in KEPT_APART]
 
+
+_TRANSACTION = (
+    f"At most {MOST_ENTRIES:,} entries, of every verb. A reading sees what the transaction wrote. Conditional "
+    "references are resolved. Operations and searches by POST are not carried out in a transaction."
+)
+_BATCH = f"At most {MOST_ENTRIES:,} entries, of whatever has an address by itself."
 
 _OPERATIONS = {
     "Patient": ("everything",),

@@ -35,6 +35,7 @@ class SourceState(StrEnum):
     partial = "partial"
     not_supported = "not-supported"
     identity_uncertain = "identity-uncertain"
+    not_asked = "not-asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,12 @@ _MEANINGS: Final[Mapping[SourceState, _Meaning]] = {
     ),
     SourceState.identity_uncertain: _Meaning(
         "warning", "multiple-matches", False, "was left out at {at}: whose record it holds is in doubt."
+    ),
+    SourceState.not_asked: _Meaning(
+        "warning",
+        "incomplete",
+        False,
+        "was not asked at {at}, from within a transaction; what it holds is missing here.",
     ),
 }
 

@@ -368,13 +368,14 @@ def with_tag(text: str, tag: Mapping[str, str]) -> str:
 
 # References that a transaction rewrites.
 
-_URI_TYPES = frozenset({"uri", "url", "canonical", "oid", "uuid"})
+_URI_TYPES = frozenset({"uri", "url", "oid", "uuid"})
+"""Not canonical: "Elements of type canonical are not replaced" (R4 http, 3.1.0.11.2)."""
 
 
 def replace_references(text: str, mapping: Mapping[str, str]) -> str:
     """A resource's ``text`` with every reference that is a key of ``mapping`` replaced by its value.
 
-    Looked at are ``Reference.reference``, values of type uri, url, canonical, oid and uuid, and the ``href``
+    Looked at are ``Reference.reference``, values of type uri, url, oid and uuid, and the ``href``
     and ``src`` attributes of narratives (http.html#transaction), contained resources and extensions
     included. The same characters anywhere else, in an ``Identifier.value`` or a note, stay; so does every
     other byte.

@@ -66,6 +66,13 @@ async def by_key(connection: asyncpg.Connection, key: PatientKey) -> Registered 
     return _registered(row) if row else None
 
 
+async def by_keys(connection: asyncpg.Connection, keys: Iterable[PatientKey]) -> dict[PatientKey, Registered]:
+    """The local Patients with these keys."""
+    rows = await connection.fetch(f"{_SELECT} WHERE patient_key = ANY($1)", sorted(keys))
+    found = [_registered(row) for row in rows]
+    return {one.patient.key: one for one in found}
+
+
 async def bump_epoch(connection: asyncpg.Connection, persons: Iterable[int]) -> None:
     """Voids every cached decision about these persons, in every process, from this commit on."""
     await connection.execute(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
 
-from app.asked import Asked
+from app.asked import Asked, Preference
 from app.audit.entry import Interaction
 from app.errors import CandourError, Conflict, Unavailable
 from app.exchange import loadable_steps
@@ -84,7 +84,7 @@ class Keeper:
             await self._together(item, item.parsed, done)
             return
         try:
-            steps = loadable_steps(item.parsed, self._node.settings.fhir_base)
+            steps = loadable_steps(item.parsed)
         except CandourError as error:
             done.rejects.append(Reject(item.place, _reason(error), item.parsed.text))
             return
@@ -132,11 +132,10 @@ class Keeper:
     async def _try(self, bundle: Parsed, done: Done) -> None:
         asked = self._asked()
         exchange, submission = self._node.use_cases.exchange, self._node.use_cases.submission
-        steps = loadable_steps(bundle, self._node.settings.fhir_base)
+        steps = loadable_steps(bundle)
         async with self._node.database.transaction() as connection:
             steps = await exchange.known(connection, asked, steps)
-            _, written = await exchange.keep(connection, asked, bundle, steps)
-            changed = [one for one in written.values() if one and one.changed]
+            changed = [one for one in await exchange.load(connection, asked, steps) if one.changed]
             if changed:
                 await submission.record(connection, asked, changed)
         done.kept += len(changed)
@@ -156,7 +155,7 @@ class Keeper:
             expires_at=now + timedelta(days=1),
             name="candour load",
         )
-        return Asked(request, caller, Interaction.TRANSACTION)
+        return Asked(request, caller, Interaction.TRANSACTION, prefers=Preference.MINIMAL)
 
 
 def _item(document: Document, done: Done) -> _Item | None:

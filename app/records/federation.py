@@ -179,6 +179,27 @@ class Federation:
         return task.result()
 
 
+class NotAsked(Federation):
+    """The sources as they stand in a transaction: named, and not asked.
+
+    To wait for others would hold its locks for as long, and it can wait for no second connection.
+    """
+
+    def __init__(self, register: SourceRegister) -> None:
+        self._register = register
+        self._deadline = 0.0
+
+    async def ask(self, question: RemoteQuestion, *, only: Set[OdsCode] | None = None) -> tuple[Answer, ...]:
+        return tuple(
+            Answer(_line(one, SourceState.not_asked))
+            for one in await self.sources()
+            if only is None or one.ods_code in only
+        )
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
 def _line(source: Source, state: SourceState) -> SourceLine:
     return SourceLine(source.ods_code, source.name, state, datetime.now(UTC))
 

@@ -114,16 +114,17 @@ def _insert(*, home: bool) -> Statement:
 _INSERT_HOME = _insert(home=True)
 _INSERT_BESIDE = _insert(home=False)
 
+_KEPT = (
+    resource.c.patient_key,
+    resource.c.version,
+    resource.c.last_updated,
+    resource.c.deleted,
+    resource.c.custodian,
+    resource.c.content,
+    resource.c.also_patients,
+)
 _CURRENT = Statement(
-    sa.select(
-        resource.c.patient_key,
-        resource.c.version,
-        resource.c.last_updated,
-        resource.c.deleted,
-        resource.c.custodian,
-        resource.c.content,
-        resource.c.also_patients,
-    )
+    sa.select(*_KEPT)
     .join_from(
         resource_home, resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY))
     )
@@ -132,6 +133,32 @@ _CURRENT = Statement(
         resource_home.c.id == _bind("id", sa.Text),
     )
     .with_for_update(of=resource)
+)
+
+_asked = (
+    sa.func.unnest(_bind("types", ARRAY(sa.Text)), _bind("ids", ARRAY(sa.Text)))
+    .table_valued("resource_type", "id")
+    .render_derived("asked")
+)
+
+
+_at_home = sa.and_(resource_home.c.resource_type == _asked.c.resource_type, resource_home.c.id == _asked.c.id)
+_CURRENT_OF = Statement(
+    sa.select(resource.c.resource_type, resource.c.id, *_KEPT)
+    .select_from(
+        _asked.join(resource_home, _at_home).join(
+            resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY))
+        )
+    )
+    .order_by(*(resource.c[name] for name in _KEY))
+    .with_for_update(of=resource)
+)
+# The directory's rows, which stay when a record is replaced: who waited for one sees the record that is there then.
+_LOCK_THEM = Statement(
+    sa.select(resource_home.c.id)
+    .select_from(_asked.join(resource_home, _at_home))
+    .order_by(resource_home.c.resource_type, resource_home.c.id)
+    .with_for_update(of=resource_home, key_share=True)
 )
 
 _KEEP_SUPERSEDED = Statement(
@@ -143,10 +170,20 @@ _KEEP_SUPERSEDED = Statement(
     )
 )
 
-_REMOVE = [
-    Statement(table.delete().where(*(table.c[name] == _bind(name, table.c[name].type) for name in _KEY)))
-    for table in (resource, index_date, index_string, index_quantity, index_composite)
-]
+_INDEXES = (index_date, index_string, index_quantity, index_composite)
+
+
+def _delete(table: sa.Table) -> sa.Delete:
+    return table.delete().where(*(table.c[name] == _bind(name, table.c[name].type) for name in _KEY))
+
+
+# One round trip: every part of a statement sees what was there before it.
+_REMOVE = Statement(
+    _delete(resource).add_cte(*(_delete(table).cte(f"remove_{table.name}") for table in _INDEXES))
+)
+_REMOVE_INDEX = Statement(
+    _delete(_INDEXES[0]).add_cte(*(_delete(table).cte(f"remove_{table.name}") for table in _INDEXES[1:]))
+)
 
 _REPLACE = Statement(
     resource.insert()
@@ -206,8 +243,31 @@ _BURY = Statement(
 async def current(connection: asyncpg.Connection, resource_type: str, id: str) -> Kept | None:
     """What is kept now, locked until the transaction ends; deleted ones too."""
     row = await connection.fetchrow(_CURRENT.sql, *_CURRENT.args({"resource_type": resource_type, "id": id}))
-    if row is None:
-        return None
+    return _kept(row) if row else None
+
+
+async def current_of(
+    connection: asyncpg.Connection, addresses: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Kept]:
+    """What is kept now under these (type, id), locked until the transaction ends; deleted ones too."""
+    rows = await connection.fetch(_CURRENT_OF.sql, *_CURRENT_OF.args(_unzipped(addresses)))
+    return {(row["resource_type"], row["id"]): _kept(row) for row in rows}
+
+
+async def lock(connection: asyncpg.Connection, addresses: Sequence[tuple[str, str]]) -> None:
+    """Against others that lock them, in one order, so that no two transactions wait for each other.
+
+    To be read after, in a statement of its own: what the one before has written is seen then.
+    """
+    if addresses:
+        await connection.execute(_LOCK_THEM.sql, *_LOCK_THEM.args(_unzipped(addresses)))
+
+
+def _unzipped(addresses: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    return {"types": [one for one, _ in addresses], "ids": [one for _, one in addresses]}
+
+
+def _kept(row: asyncpg.Record) -> Kept:
     return Kept(
         PatientKey(row["patient_key"]),
         row["version"],
@@ -239,8 +299,7 @@ async def replace(connection: asyncpg.Connection, version: Version, before: Kept
     key = {"patient_key": before.patient_key, "resource_type": version.resource_type, "id": version.id}
     await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
     for patient_key in (before.patient_key, *before.also_patients):
-        for statement in _REMOVE:
-            await connection.execute(statement.sql, *statement.args({**key, "patient_key": patient_key}))
+        await connection.execute(_REMOVE.sql, *_REMOVE.args({**key, "patient_key": patient_key}))
     await connection.execute(_REPLACE.sql, *_REPLACE.args(_values(version, before.patient_key)))
     await _keep_beside(connection, [version])
 
@@ -252,9 +311,8 @@ async def tombstone(
     key = {"patient_key": before.patient_key, "resource_type": resource_type, "id": id}
     await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
     keys = [before.patient_key, *before.also_patients]
-    for statement in _REMOVE[1:]:
-        for patient_key in keys:
-            await connection.execute(statement.sql, *statement.args({**key, "patient_key": patient_key}))
+    for patient_key in keys:
+        await connection.execute(_REMOVE_INDEX.sql, *_REMOVE_INDEX.args({**key, "patient_key": patient_key}))
     await connection.execute(_BURY.sql, *_BURY.args({**key, "keys": keys, "at": at}))
     return before.version + 1
 
@@ -284,8 +342,7 @@ async def stale(connection: asyncpg.Connection, limit: int) -> list[Stale]:
 async def index_anew(connection: asyncpg.Connection, one: Stale, index: IndexValues | None) -> None:
     """Puts ``index`` in the place of the record's index values; its text and version stay."""
     values = {"patient_key": one.patient_key, "resource_type": one.resource_type, "id": one.id}
-    for statement in _REMOVE[1:]:
-        await connection.execute(statement.sql, *statement.args(values))
+    await connection.execute(_REMOVE_INDEX.sql, *_REMOVE_INDEX.args(values))
     values |= _index_values(index)
     await connection.execute(_INDEX_ANEW.sql, *_INDEX_ANEW.args(values))
 

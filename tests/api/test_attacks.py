@@ -368,11 +368,12 @@ async def test_every_entry_of_a_batch_leaves_its_own(world: World, rx1: Who) -> 
     await world.patient(rx1, "p1")
     urls = ["Patient/p1", "Patient/nobody", "Nonsense/p1", "Observation?date=x", "Patient/p1?x=y"]
     entries = [{"request": {"method": "GET", "url": url}} for url in urls]
+    entries.append({"request": {"method": "POST", "url": "Patient/p1"}})
     entries.append({"request": {"method": "PATCH", "url": "Patient/p1"}})
     before = len(await world.audit())
     answer = await world.post("", {"resourceType": "Bundle", "type": "batch", "entry": entries}, rx1)
     statuses = [one["response"]["status"][:3] for one in answer.json()["entry"]]
-    assert statuses == ["200", "404", "404", "400", "400", "405"]
+    assert statuses == ["200", "404", "404", "400", "400", "405", "400"]
     assert len(await world.audit()) == before + len(entries)
 
 

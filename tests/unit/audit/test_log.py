@@ -129,6 +129,17 @@ async def test_one_process_alone_appends_in_one_round_trip(log: AuditLog, owner:
     await assert_whole(owner, 7)
 
 
+async def test_many_entries_of_one_transaction_are_appended_in_their_order(
+    log: AuditLog, database: Database
+) -> None:
+    entries = [an_entry(patient_key=PatientKey(n % 3 + 1)) for n in range(1_101)]
+    async with database.transaction() as connection:
+        receipts = await log.append(connection, entries)
+    assert [one.index for one in receipts] == list(range(1_101))
+    assert [one.entry_id for one in receipts] == [one.id for one in entries]
+    await assert_whole(database, 1_101)
+
+
 async def test_a_process_that_was_alone_notices_another(log: AuditLog, database: Database) -> None:
     for _ in range(3):
         await log.record([an_entry(patient_key=PatientKey(7))])

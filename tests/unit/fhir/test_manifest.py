@@ -53,6 +53,7 @@ def a_line(state: SourceState, code: OdsCode = CODES[1]) -> SourceLine:
         ("throttled", "warning", "throttled", False),
         ("refused", "warning", "forbidden", False),
         ("identity-uncertain", "warning", "multiple-matches", False),
+        ("not-asked", "warning", "incomplete", False),
     ],
 )
 def test_each_state_has_its_severity_code_and_completeness(

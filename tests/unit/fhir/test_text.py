@@ -236,7 +236,7 @@ def test_references_are_replaced_where_they_stand_as_references_and_nowhere_else
       "note":[{{"text":"{URN}","authorReference":{{"reference":"{URN}"}}}}],
       "extension":[{{"url":"x","valueUri":"{URN}"}},{{"url":"x","valueString":"{URN}"}}],
       "contained":[{{"resourceType":"Media","content":{{"url":"{URN}"}},"reasonCode":[{{"text":"{URN}"}}]}},
-                   {{"resourceType":"PlanDefinition","library":["other","{URN}"]}}],
+                   {{"resourceType":"PlanDefinition","library":["a canonical","{URN}"]}}],
       "valueString":"{URN}", "performer":[{{"reference":"{URN}/more"}},{{"reference":"{URN}"}}]}}"""
     expected = (
         text.replace(f'href=\\"{URN}', 'href=\\"Patient/1')
@@ -246,7 +246,6 @@ def test_references_are_replaced_where_they_stand_as_references_and_nowhere_else
         .replace(f'"system":"{URN}"', '"system":"Patient/1"')
         .replace(f'"valueUri":"{URN}"', '"valueUri":"Patient/1"')
         .replace(f'"url":"{URN}"', '"url":"Patient/1"')
-        .replace(f'"other","{URN}"', '"other","Patient/1"')
     )
     replaced = replace_references(text, {URN: "Patient/1"})
     assert replaced == expected
