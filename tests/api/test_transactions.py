@@ -448,6 +448,9 @@ async def test_sources_are_named_and_not_asked_from_within_a_transaction(world: 
     found = json.dumps(answer["resource"])
     assert '"not-asked"' in found and '"RX9"' in found and '"id": "o1"' in found
     assert "total" not in answer["resource"]
+    chained = "Observation?patient=p1&encounter.status=finished"
+    [answer] = await done(world, rx1, entry("GET", chained))
+    assert '"not-asked"' in json.dumps(answer["resource"])
     [alone] = await done(world, rx1, entry("GET", "Observation?patient=p1"), kind="batch")
     assert '"down"' in json.dumps(alone["resource"])
 
