@@ -24,12 +24,11 @@ from app.consent.labels import label
 from app.consent.register import ConsentRegister
 from app.db import Database
 from app.errors import (
+    BadRequest,
     BusinessRule,
     CandourError,
     Conflict,
     InsufficientScope,
-    InvalidResource,
-    Issue,
     NotAuthenticated,
     NotTheCustodian,
     PreconditionFailed,
@@ -263,15 +262,9 @@ class Submission:
         """The body, read, validated and indexed. Raises MalformedBody, InvalidResource or BusinessRule."""
         parsed = parse(body)
         if keep_id and parsed.value.get("id") != id:
-            raise InvalidResource(
-                [
-                    Issue(
-                        "error",
-                        "invalid",
-                        f"the body's id must be {id!r}, as in the address",
-                        f"{resource_type}.id",
-                    )
-                ]
+            # R4 http, 3.1.0.4: the server SHALL respond with 400.
+            raise BadRequest(
+                f"The body's id must be {id}, as in the address.", expression=f"{resource_type}.id"
             )
         return self.draft_parsed(asked, resource_type, id, parsed)
 
