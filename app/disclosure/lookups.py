@@ -20,8 +20,11 @@ from app.fhir.criteria import (
     HasCriterion,
     IdCriterion,
     ListCriterion,
-    LookedUp,
+    NotCriterion,
+    is_looked_up,
+    parts_of,
     referring_to,
+    with_parts,
 )
 from app.fhir.indexing import references_of
 from app.vocabulary import NO_PATIENT
@@ -41,22 +44,27 @@ class Lookups:
         self, asked: Asked, resource_type: str, criteria: Sequence[Criterion], within: Within
     ) -> tuple[Criterion, ...]:
         """The same question without chains. Raises InsufficientScope and TooCostly."""
-        if not any(isinstance(one, LookedUp) for one in criteria):
+        if not any(map(is_looked_up, criteria)):
             return tuple(criteria)
         within = await self._narrowed(asked, resource_type, criteria, within)
-        return tuple(
-            [
-                await self._resolved(asked, resource_type, one, within) if isinstance(one, LookedUp) else one
-                for one in criteria
-            ]
-        )
+        return await self._each_resolved(asked, resource_type, criteria, within)
+
+    async def _each_resolved(
+        self, asked: Asked, resource_type: str, criteria: Sequence[Criterion], within: Within
+    ) -> tuple[Criterion, ...]:
+        return tuple([await self._resolved(asked, resource_type, one, within) for one in criteria])
 
     async def _narrowed(
         self, asked: Asked, resource_type: str, criteria: Sequence[Criterion], within: Within
     ) -> Within:
-        """Where few match the other criteria, what refers to them is looked for in those people's records only."""
-        plain = [one for one in criteria if not isinstance(one, LookedUp)]
+        """Where few match the other criteria, what refers to them is looked for in those people's records only.
+
+        Not so under a negation: what is not found there must not be found anywhere.
+        """
+        plain = [one for one in criteria if not is_looked_up(one)]
         if within.patients is not None or not plain or not in_patient_compartment(resource_type):
+            return within
+        if any(map(_is_denied, criteria)):
             return within
         page = await self._finding.page(asked, question_of(asked, resource_type, plain, within, limit=_FEW))
         if page.more:
@@ -65,8 +73,10 @@ class Lookups:
         return within if NO_PATIENT in keys else replace(within, patients=tuple(sorted(keys)))
 
     async def _resolved(
-        self, asked: Asked, resource_type: str, criterion: LookedUp, within: Within
+        self, asked: Asked, resource_type: str, criterion: Criterion, within: Within
     ) -> Criterion:
+        if not is_looked_up(criterion):
+            return criterion
         match criterion:
             case ChainCriterion():
                 found = await self.targets(asked, criterion, within)
@@ -78,6 +88,8 @@ class Lookups:
             case ListCriterion(ids):
                 lists = await self._all(asked, "List", IdCriterion(ids), within)
                 return _ids_named(resource_type, lists, "item", asked.request.base_url)
+        parts = await self._each_resolved(asked, resource_type, parts_of(criterion), within)
+        return with_parts(criterion, parts)
 
     async def targets(self, asked: Asked, chain: ChainCriterion, within: Within) -> list[Permitted]:
         """What the chain's reference must be to."""
@@ -91,6 +103,12 @@ class Lookups:
             within = Within()
         criteria = await self.resolved(asked, resource_type, [criterion], within)
         return await self._finding.all(asked, resource_type, criteria, within)
+
+
+def _is_denied(criterion: Criterion) -> bool:
+    """Whether what other resources say counts by its absence."""
+    denied = isinstance(criterion, NotCriterion) and is_looked_up(criterion)
+    return denied or any(map(_is_denied, parts_of(criterion)))
 
 
 def _ids_named(resource_type: str, told: Iterable[Permitted], param: str, base_url: str) -> IdCriterion:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Literal, TypeVar, get_args
 
 from app.errors import InvalidDefinition, MalformedSearch, NotEnumerable
-from app.fhir.dates import Prefix, asked_span
+from app.fhir.dates import DateComparison, Prefix, asked_span
 from app.fhir.keys import fold, fresh_key64, key64, present_key
 from app.fhir.quantities import NumberAlternative, QuantityAlternative, asked_bounds
 from app.fhir.references import LiteralReference, read_reference
@@ -25,6 +25,8 @@ PREFIXES: tuple[Prefix, ...] = get_args(Prefix)
 Found = TypeVar("Found")
 
 StringModifier = Literal["", "exact", "contains"]
+StringComparison = StringModifier | Literal["eq", "ne", "ew", "gt", "lt", "ge", "le"]
+"""Also what ``_filter`` compares strings by: folded, whole, at the end, or by code points (R4 search_filter)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class UriCriterion:
 class DateAlternative:
     """``prefix`` of the range ``[lo, hi)``; ``app.fhir.dates.matches`` says what it finds."""
 
-    prefix: Prefix
+    prefix: DateComparison
     lo: datetime
     hi: datetime
 
@@ -109,7 +111,7 @@ class StringCriterion:
     """Without a modifier a row matches that starts with the text; both folded. ``exact`` compares as written."""
 
     param: str
-    modifier: StringModifier
+    modifier: StringComparison
     alternatives: tuple[str, ...]
     """What to compare: as written for ``exact``, folded otherwise."""
     folded: tuple[str, ...]
@@ -123,9 +125,23 @@ class IdCriterion:
 
 @dataclass(frozen=True, slots=True)
 class NotCriterion:
-    """``:not``: none of the alternatives, also where there is no value at all (R4 search, 3.1.1.4.10)."""
+    """What does not fulfil the criterion: for ``:not`` also where there is no value at all (R4 search, 3.1.1.4.10)."""
 
-    criterion: TokenCriterion
+    criterion: "Criterion"
+
+
+@dataclass(frozen=True, slots=True)
+class EveryCriterion:
+    """All of ``parts``; everything, when there are none."""
+
+    parts: tuple["Criterion", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyCriterion:
+    """One of ``parts`` at least."""
+
+    parts: tuple["Criterion", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +203,8 @@ Criterion = (
     | StringCriterion
     | IdCriterion
     | NotCriterion
+    | EveryCriterion
+    | AnyCriterion
     | MissingCriterion
     | CompositeCriterion
     | ChainCriterion
@@ -196,6 +214,40 @@ Criterion = (
 
 NOTHING = IdCriterion(())
 """What no resource fulfils."""
+EVERYTHING = EveryCriterion(())
+"""What every resource fulfils."""
+
+
+class NotSupported(Exception):
+    """Why a parameter cannot be answered; safe to show."""
+
+
+def parts_of(criterion: Criterion) -> tuple[Criterion, ...]:
+    """What a logical criterion is made of; nothing of any other."""
+    match criterion:
+        case NotCriterion(inner):
+            return (inner,)
+        case EveryCriterion(parts) | AnyCriterion(parts):
+            return parts
+    return ()
+
+
+def with_parts(criterion: Criterion, parts: Sequence[Criterion]) -> Criterion:
+    """The same logical criterion of other parts."""
+    match criterion:
+        case NotCriterion():
+            [inner] = parts
+            return NotCriterion(inner)
+        case EveryCriterion():
+            return EveryCriterion(tuple(parts))
+        case AnyCriterion():
+            return AnyCriterion(tuple(parts))
+    return criterion
+
+
+def is_looked_up(criterion: Criterion) -> bool:
+    """Whether it depends on other resources, itself or a part of it."""
+    return isinstance(criterion, LookedUp) or any(map(is_looked_up, parts_of(criterion)))
 
 
 # Escapes (R4 search, 3.1.1.4.8).
@@ -485,7 +537,7 @@ def _of_unit(prefix: Prefix, lo: Decimal, hi: Decimal, system: str, code: str) -
     return QuantityAlternative(prefix, lo, hi, system, code, unit.of(lo), unit.of(hi), unit.unit)
 
 
-def string(name: str, modifier: StringModifier, alternatives: Sequence[str]) -> StringCriterion:
+def string(name: str, modifier: StringComparison, alternatives: Sequence[str]) -> StringCriterion:
     """Raises MalformedSearch when nothing is left to compare, e.g. of an accent alone."""
     texts = tuple(unescape(name, text) for text in alternatives)
     folded = tuple(fold(text) for text in texts)

@@ -19,6 +19,8 @@ BEGINNING = datetime.min.replace(tzinfo=UTC, microsecond=1)
 END = datetime.max.replace(tzinfo=UTC, microsecond=999_998)
 
 Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
+DateComparison = Prefix | Literal["co"]
+"""``co`` is ``_filter``'s: no value of a single search begins with it."""
 
 
 class Span(NamedTuple):
@@ -143,7 +145,9 @@ def _bound(text: Any) -> Span | None:
     return span_of(text) if isinstance(text, str) else None
 
 
-def matches(prefix: Prefix, target_lo: datetime, target_hi: datetime, lo: datetime, hi: datetime) -> bool:
+def matches(
+    prefix: DateComparison, target_lo: datetime, target_hi: datetime, lo: datetime, hi: datetime
+) -> bool:
     """Whether a stored range ``[target_lo, target_hi)`` is found by asking ``prefix`` of ``[lo, hi)``.
 
     R4 search, prefixes, to the letter: ``eq`` is containment ("the range of the search value fully contains
@@ -159,6 +163,7 @@ def matches(prefix: Prefix, target_lo: datetime, target_hi: datetime, lo: dateti
     sa      ``lo >= b``: all of the target is after
     eb      ``hi <= a``: all of the target is before
     ap      ``lo < b AND hi > a``: they overlap. Nothing is widened.
+    co      ``lo <= a AND hi >= b``: the target includes the range asked
     ======  =============================================================
     """
     contained = target_lo >= lo and target_hi <= hi
@@ -181,3 +186,5 @@ def matches(prefix: Prefix, target_lo: datetime, target_hi: datetime, lo: dateti
             return target_hi <= lo
         case "ap":
             return target_lo < hi and target_hi > lo
+        case "co":
+            return target_lo <= lo and target_hi >= hi

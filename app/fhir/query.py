@@ -6,14 +6,14 @@ Supported: token, reference, date, string, number, quantity, URI and composite p
 ``_lastUpdated``, ``_tag``, ``_profile``, ``_security``, ``_source``, ``_list``; chains
 (``subject.name``, ``subject:Patient.name``) and ``_has``, also of each other; ``_include`` and ``_revinclude`` with
 ``:iterate`` and ``*``;
-``_count``, ``_sort``, ``_summary``, ``_elements`` and ``_total``.
+``_filter``; ``_count``, ``_sort``, ``_summary``, ``_elements`` and ``_total``.
 
 What is not supported is refused by name (strict) or named in ``ignored`` (lenient); a supported parameter with a value
 that cannot be read is refused in both.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,18 +24,22 @@ from app.fhir import criteria
 from app.fhir.compartments import compartment_parameters
 from app.fhir.composites import CompositePlan, composite_plan
 from app.fhir.criteria import (
+    EVERYTHING,
+    NOTHING,
+    AnyCriterion,
     ChainCriterion,
     CompositeCriterion,
     Criterion,
     DateAlternative,
     DateCriterion,
+    EveryCriterion,
     HasCriterion,
     IdCriterion,
     LastUpdatedCriterion,
     ListCriterion,
-    LookedUp,
     MissingCriterion,
     NotCriterion,
+    NotSupported,
     ReferenceCriterion,
     StringCriterion,
     StringModifier,
@@ -44,6 +48,8 @@ from app.fhir.criteria import (
 )
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.fhirpath import Selector, selectors
+from app.fhir.filter_syntax import conjuncts, read_filter
+from app.fhir.filtering import criterion_of
 from app.fhir.includes import Include, read_include
 from app.fhir.parameters import SearchParameter, parameter, parameters_of
 from app.fhir.sorting import SORTABLE_TYPES, SortKey
@@ -192,7 +198,7 @@ class SearchQuery:
     @property
     def is_looked_up(self) -> bool:
         """Whether a criterion depends on other resources, so that it must be resolved before it is asked."""
-        return any(isinstance(one, LookedUp) for one in self.criteria)
+        return any(map(criteria.is_looked_up, self.criteria))
 
     @property
     def types_looked_at(self) -> frozenset[str]:
@@ -327,49 +333,77 @@ class _Reading:
         else:
             try:
                 self._used(name, value)
-            except _NotSupported as error:
+            except NotSupported as error:
                 self._unsupported(name, str(error))
 
     def _used(self, name: str, value: str) -> None:
         if name.partition(":")[0] in _INCLUDES:
             self._include(name, value)
+        elif name == "_filter":
+            self._filter(value)
         else:
             self.criteria.append((self.criterion(name, value), (name, value)))
         self.used.append((name, value))
 
     def criterion(self, name: str, value: str) -> Criterion:
-        """What the parameter asks. Raises _NotSupported and MalformedSearch."""
+        """What the parameter asks. Raises NotSupported and MalformedSearch."""
         if name.startswith("_has:"):
             return self._has(name, value)
         if "." in name:
             return self._chain(name, value)
+        return self.plain(name, [one for one in criteria.split(value, ",") if one])
+
+    def plain(self, name: str, alternatives: Sequence[str]) -> Criterion:
+        """What a parameter of the type itself asks. Raises NotSupported and MalformedSearch."""
+        self.check(name)
         if name == "_list":
-            return _list(value)
-        if (refusal := _refusal(self.resource_type, name)) is not None:
-            raise _NotSupported(refusal)
-        return self._criterion(name, [one for one in criteria.split(value, ",") if one])
+            return _list(alternatives)
+        return self._criterion(name, alternatives)
+
+    def check(self, name: str) -> None:
+        """Raises NotSupported for what is not answered, MalformedSearch for a modifier that never fits its type."""
+        if name != "_list" and (refusal := _refusal(self.resource_type, name)) is not None:
+            raise NotSupported(refusal)
+
+    def _filter(self, value: str) -> None:
+        """What must all be so are criteria of their own: one that names the patient says whose records are meant."""
+        parts = list(conjuncts(read_filter(value)))
+        asides = [self._aside() for _ in parts]
+        found = [criterion_of(part, aside) for part, aside in zip(parts, asides, strict=True)]
+        for part, aside, criterion in zip(parts, asides, found, strict=True):
+            self.criteria.append((criterion, ("_filter", value[part.start : part.end])))
+            if isinstance(criterion, ReferenceCriterion):
+                self.scoping += aside.scoping
+
+    def _aside(self) -> "_Reading":
+        """The same type, for criteria that are not, or not alone, the query's own."""
+        return _Reading(self.resource_type, True, self.base_url, self.count, hops=self.hops)
 
     def _chain(self, name: str, value: str) -> ChainCriterion:
         """``param.inner`` or ``param:Type.inner`` (R4 search, 3.1.1.4.12 "Chained parameters")."""
         head, _, inner = name.partition(".")
+        return self.chained(head, lambda target: target.criterion(inner, value))
+
+    def chained(self, head: str, inner: "Callable[[_Reading], Criterion]") -> ChainCriterion:
+        """``inner`` of what ``param`` or ``param:Type`` refers to. Raises NotSupported and TooCostly."""
         code, _, kind = head.partition(":")
         targets: list[tuple[str, Criterion]] = []
         refusal = "the chain is of no type that the parameter refers to"
         for target in self._chained_types(code, kind):
             try:
-                targets.append((target, self._onward(target).criterion(inner, value)))
-            except _NotSupported as error:
+                targets.append((target, inner(self._onward(target))))
+            except NotSupported as error:
                 refusal = str(error)
         if not targets:
-            raise _NotSupported(refusal)
+            raise NotSupported(refusal)
         return ChainCriterion(code, tuple(targets))
 
     def _chained_types(self, code: str, kind: str) -> Sequence[str]:
         found = parameter(self.resource_type, code)
         if found is None or found.type != "reference" or not is_supported(found):
-            raise _NotSupported(f"{_shown(code)} is no reference of {self.resource_type} that is known here")
+            raise NotSupported(f"{_shown(code)} is no reference of {self.resource_type} that is known here")
         if kind and kind not in RESOURCE_TYPES:
-            raise _NotSupported("what stands between : and . is a resource type")
+            raise NotSupported("what stands between : and . is a resource type")
         return [one for one in _target_types(self.resource_type, code) if kind in ("", one)]
 
     def _has(self, name: str, value: str) -> HasCriterion:
@@ -377,7 +411,7 @@ class _Reading:
         match name.split(":", 3)[1:]:
             case [kind, code, inner] if kind in RESOURCE_TYPES and inner:
                 if self.resource_type not in self._onward(kind)._chained_types(code, ""):
-                    raise _NotSupported(f"{kind}.{_shown(code)} does not refer to {self.resource_type}")
+                    raise NotSupported(f"{kind}.{_shown(code)} does not refer to {self.resource_type}")
                 return HasCriterion(kind, code, self._onward(kind).criterion(inner, value))
         raise MalformedSearch(f"{_shown(name)}: a reverse chain is written _has:Type:reference:parameter.")
 
@@ -386,17 +420,17 @@ class _Reading:
         if self.hops >= _MOST_HOPS:
             raise TooCostly(f"A chain goes over at most {_MOST_HOPS} references.")
         if resource_type in KEPT_APART:
-            raise _NotSupported(f"{resource_type} is searched by itself alone")
+            raise NotSupported(f"{resource_type} is searched by itself alone")
         return _Reading(resource_type, True, self.base_url, self.count, hops=self.hops + 1)
 
     def _include(self, name: str, value: str) -> None:
         found = read_include(name, value)
         if found.source in KEPT_APART:
-            raise _NotSupported(f"{found.source} is searched by itself alone")
+            raise NotSupported(f"{found.source} is searched by itself alone")
         if found.parameter != "*":
             kind = parameter(found.source, found.parameter)
             if kind is None or kind.type != "reference" or not is_supported(kind):
-                raise _NotSupported(
+                raise NotSupported(
                     f"{_shown(found.parameter)} is no reference of {found.source} that is known here"
                 )
         self.includes.append(found)
@@ -415,7 +449,7 @@ class _Reading:
         elif name == "_sort":
             try:
                 self.sort = _sort(self.resource_type, value)
-            except _NotSupported as error:
+            except NotSupported as error:
                 return self._unsupported(name, str(error))
         elif name == "_total":
             self.total = _total(value)
@@ -428,13 +462,14 @@ class _Reading:
 
     def _criterion(self, name: str, alternatives: Sequence[str]) -> Criterion:
         code, _, modifier = name.partition(":")
-        if code == "_id":
-            return IdCriterion(tuple(criteria.unescape(name, one) for one in alternatives))
-        if code == "_lastUpdated":
-            return LastUpdatedCriterion(criteria.dates(name, alternatives))
         found = parameters_of(self.resource_type)[code]
         if modifier == "missing":
-            return criteria.missing(code, alternatives)
+            missing = criteria.missing(code, alternatives)
+            return missing if code not in _COLUMNS else NOTHING if missing.missing else EVERYTHING
+        if code == "_id":
+            return _ids(modifier, [criteria.unescape(name, one) for one in alternatives])
+        if code == "_lastUpdated":
+            return LastUpdatedCriterion(criteria.dates(name, alternatives))
         if found.type == "composite":
             return self._composite(code, alternatives)
         return self._value(found.type, code, modifier, alternatives)
@@ -613,24 +648,30 @@ def _sort(resource_type: str, value: str) -> tuple[SortKey, ...]:
             or found.type not in SORTABLE_TYPES
             or not (is_supported(found) or found.code in _COLUMNS)
         ):
-            raise _NotSupported(f"{_shown(key.parameter)} cannot be sorted by")
+            raise NotSupported(f"{_shown(key.parameter)} cannot be sorted by")
     if len(keys) > _MOST_SORT_KEYS:
         raise TooCostly(f"At most {_MOST_SORT_KEYS} keys can be sorted by.")
     return keys
 
 
 _COLUMNS = ("_id", "_lastUpdated")
+"""Parameters that every record has a value for, in a column of its own."""
 
 
-def _list(value: str) -> ListCriterion:
-    ids = tuple(criteria.unescape("_list", one) for one in criteria.split(value, ",") if one)
+def _ids(modifier: str, ids: Sequence[str]) -> Criterion:
+    match modifier:
+        case "":
+            return IdCriterion(tuple(ids))
+        case "not":
+            return NotCriterion(IdCriterion(tuple(ids)))
+    raise NotSupported("the modifier is not supported")
+
+
+def _list(alternatives: Sequence[str]) -> ListCriterion:
+    ids = tuple(criteria.unescape("_list", one) for one in alternatives)
     if not all(re.fullmatch(r"[A-Za-z0-9.-]{1,64}", one, re.ASCII) for one in ids):
-        raise _NotSupported("only a List that is kept here can be named, by its id")
+        raise NotSupported("only a List that is kept here can be named, by its id")
     return ListCriterion(ids)
-
-
-class _NotSupported(Exception):
-    """Why a parameter cannot be answered; safe to show."""
 
 
 def _types_looked_at(criterion: Criterion) -> set[str]:
@@ -641,7 +682,7 @@ def _types_looked_at(criterion: Criterion) -> set[str]:
             return {resource_type, *_types_looked_at(inner)}
         case ListCriterion():
             return {"List"}
-    return set()
+    return {one for part in criteria.parts_of(criterion) for one in _types_looked_at(part)}
 
 
 def _size(criterion: Criterion) -> int:
@@ -650,8 +691,8 @@ def _size(criterion: Criterion) -> int:
             return len(keys)
         case IdCriterion(ids):
             return len(ids)
-        case NotCriterion(inner):
-            return _size(inner)
+        case NotCriterion() | EveryCriterion() | AnyCriterion():
+            return sum(map(_size, criteria.parts_of(criterion)))
         case MissingCriterion():
             return 1
         case ChainCriterion(targets=targets):

@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, array
 
 from app.fhir.criteria import (
+    AnyCriterion,
     ChainCriterion,
     CompositeCriterion,
     Criterion,
     DateCriterion,
+    EveryCriterion,
     HasCriterion,
     IdCriterion,
     LastUpdatedCriterion,
@@ -27,6 +29,7 @@ from app.fhir.criteria import (
     StringCriterion,
     TokenCriterion,
     UriCriterion,
+    parts_of,
 )
 from app.fhir.quantities import QuantityAlternative
 from app.records.tables import index_composite, index_date, index_quantity, index_string, resource
@@ -52,6 +55,11 @@ class _Named:
 
 def by_token(shape: Shape) -> bool:
     """Whether an index on tokens finds what fulfils the criterion."""
+    match shape:
+        case (kind, parts) if kind is EveryCriterion:
+            return any(map(by_token, parts))
+        case (kind, parts) if kind is AnyCriterion:
+            return all(map(by_token, parts))
     return shape[0] in _TOKENS
 
 
@@ -74,8 +82,8 @@ def shape_of(criterion: Criterion) -> Shape:
             return (QuantityCriterion, tuple((one.prefix, _unit_asked(one)) for one in quantities))
         case StringCriterion():
             return (StringCriterion, criterion.modifier, len(criterion.alternatives))
-        case NotCriterion():
-            return (NotCriterion,)
+        case NotCriterion() | EveryCriterion() | AnyCriterion():
+            return (type(criterion), tuple(map(shape_of, parts_of(criterion))))
         case MissingCriterion(missing=missing):
             return (MissingCriterion, missing)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
@@ -114,8 +122,8 @@ def values_of(name: str, criterion: Criterion) -> dict[str, Any]:
             return _of_param(name, criterion) | _each(name, [*map(_compared, quantities)], *_OF_QUANTITY)
         case StringCriterion():
             return _of_param(name, criterion) | _string_values(name, criterion)
-        case NotCriterion(inner):
-            return values_of(name, inner)
+        case NotCriterion() | EveryCriterion() | AnyCriterion():
+            return _parts(name, [parts_of(criterion)])
         case MissingCriterion(key=key):
             return {name: key}
         case CompositeCriterion(in_whole=whole, in_elements=elements):
@@ -178,8 +186,8 @@ def _parts(name: str, alternatives: Sequence[Sequence[Criterion]]) -> dict[str, 
 # Conditions on a resource.
 
 
-def clause_of(name: str, shape: Shape, *, bound: bool) -> Clause:
-    """``bound``: the question is bound to ``patients``."""
+def clause_of(name: str, shape: Shape, *, bound: bool, indexed: bool = True) -> Clause:
+    """``bound``: the question is bound to ``patients``. ``indexed``: an index may find what fulfils the criterion."""
     match shape:
         case (kind, *_) if kind is IdCriterion:
             return resource.c.id == sa.any_(sa.bindparam(name, type_=ARRAY(sa.Text)))
@@ -189,13 +197,18 @@ def clause_of(name: str, shape: Shape, *, bound: bool) -> Clause:
             return sa.or_(*_date_clauses(name, prefixes, lo, lo + sa.text("interval '1 millisecond'")))
         case (kind, count) if kind is _Named:
             return _has_one_of(name, count)
-        case (kind, *_) if kind is NotCriterion:
-            return sa.not_(_token_clause(name, bound=False))
+        case (kind, parts) if kind in _LOGICAL:
+            indexed = indexed and kind is not NotCriterion
+            found = [
+                clause_of(f"{name}0_{part}", shape, bound=bound, indexed=indexed)
+                for part, shape in enumerate(parts)
+            ]
+            return _LOGICAL[kind](found)
         case (kind, missing) if kind is MissingCriterion:
             present = sa.bindparam(name, type_=sa.BigInteger) == sa.any_(resource.c.present)
             return sa.not_(present) if missing else present
         case (kind, *_) if kind in _TOKENS:
-            return _token_clause(name, bound=bound)
+            return _token_clause(name, bound=bound and indexed)
         case (kind, whole, elements) if kind is CompositeCriterion:
             return sa.or_(
                 sa.false(),
@@ -205,6 +218,12 @@ def clause_of(name: str, shape: Shape, *, bound: bool) -> Clause:
     table = _TABLES[shape[0]]
     return _has_row(table, name, bound, _row_clauses(name, shape, table.c))
 
+
+_LOGICAL: Mapping[type, Callable[[Sequence[Clause]], Clause]] = {
+    NotCriterion: lambda parts: sa.not_(parts[0]),
+    EveryCriterion: lambda parts: sa.and_(sa.true(), *parts),
+    AnyCriterion: lambda parts: sa.or_(sa.false(), *parts),
+}
 
 _TABLES: Mapping[type, sa.Table] = {
     DateCriterion: index_date,
@@ -329,6 +348,7 @@ _DATES: Mapping[str, Callable[[_Column, _Column, _Column, _Column], Clause]] = {
     "sa": lambda lo, hi, a, b: lo >= b,
     "eb": lambda lo, hi, a, b: hi <= a,
     "ap": lambda lo, hi, a, b: sa.and_(lo < b, hi > a),
+    "co": lambda lo, hi, a, b: sa.and_(lo <= a, hi >= b),
 }
 
 
@@ -379,13 +399,28 @@ _NUMBERS: Mapping[str, Callable[[_Column, _Column, _Column, _Column, _Column], C
 
 def _string_clause(name: str, modifier: str, row: Any) -> Clause:
     text = sa.bindparam(name, type_=sa.Text)
-    if modifier == "contains":
-        return sa.func.strpos(row.folded, text) > 0
+    if modifier in _STRINGS:
+        return _STRINGS[modifier](row.folded, text)
     start = sa.func.left(row.folded, _PREFIX)
     near = sa.and_(
         start >= sa.bindparam(f"{name}_start", type_=sa.Text),
         start < sa.bindparam(f"{name}_end", type_=sa.Text),
     )
-    if modifier == "exact":
-        return sa.and_(near, row.exact == text)
+    match modifier:
+        case "exact":
+            return sa.and_(near, row.exact == text)
+        case "eq":
+            return sa.and_(near, row.folded == text)
     return sa.and_(near, sa.func.starts_with(row.folded, text))
+
+
+_STRINGS: Mapping[str, Callable[[_Column, _Column], Clause]] = {
+    # The column's collation is C: strings are in the order of their code points.
+    "contains": lambda folded, text: sa.func.strpos(folded, text) > 0,
+    "ew": lambda folded, text: sa.func.right(folded, sa.func.length(text)) == text,
+    "ne": lambda folded, text: folded != text,
+    "gt": lambda folded, text: folded > text,
+    "lt": lambda folded, text: folded < text,
+    "ge": lambda folded, text: folded >= text,
+    "le": lambda folded, text: folded <= text,
+}

@@ -380,7 +380,7 @@ def test_a_criterion_is_widened_to_the_persons_other_patients() -> None:
         ("Location", "_has:Observation:patient:code"),
         ("Location", "near"),
         ("Patient", "_text"),
-        ("Patient", "_filter"),
+        ("Patient", "_id:in"),
         ("Patient", "_type"),
         ("Patient", "_count:exact"),
         ("Patient", "x" * 5_000),
