@@ -10,7 +10,7 @@ from app.fhir.includes import reference_codes, referring
 from app.fhir.parameters import SearchParameter, parameters_of
 from app.fhir.query import KEPT_APART, is_supported
 
-_EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list")
+_EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_filter")
 
 
 def capability_statement(base_url: str, token_url: str, *, date: str, version: str) -> str:
@@ -136,9 +136,13 @@ _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance
 
 
 def _common(code: str) -> dict[str, str]:
-    kind = {"_lastUpdated": "date", "_profile": "uri", "_source": "uri", "_list": "special"}.get(
-        code, "token"
-    )
+    kind = {
+        "_lastUpdated": "date",
+        "_profile": "uri",
+        "_source": "uri",
+        "_list": "special",
+        "_filter": "special",
+    }.get(code, "token")
     return {"name": code, "type": kind}
 
 

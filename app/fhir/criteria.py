@@ -15,9 +15,12 @@ from typing import Literal, TypeVar, get_args
 from app.errors import InvalidDefinition, MalformedSearch, NotEnumerable
 from app.fhir.dates import DateComparison, Prefix, asked_span
 from app.fhir.keys import fold, fresh_key64, key64, present_key
+from app.fhir.positions import Circle
 from app.fhir.quantities import NumberAlternative, QuantityAlternative, asked_bounds
 from app.fhir.references import LiteralReference, read_reference
+from app.fhir.sounds import sound_key, sounds_of
 from app.fhir.terminology import ON_BOARD
+from app.fhir.ucum import canonical as canonical_unit
 from app.fhir.ucum import unit_of
 
 PREFIXES: tuple[Prefix, ...] = get_args(Prefix)
@@ -119,6 +122,14 @@ class StringCriterion:
 
 
 @dataclass(frozen=True, slots=True)
+class NearCriterion:
+    """A resource matches when one of its positions for ``param`` is in one of the circles."""
+
+    param: str
+    alternatives: tuple[Circle, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IdCriterion:
     ids: tuple[str, ...]
 
@@ -201,6 +212,7 @@ Criterion = (
     | NumberCriterion
     | QuantityCriterion
     | StringCriterion
+    | NearCriterion
     | IdCriterion
     | NotCriterion
     | EveryCriterion
@@ -535,6 +547,59 @@ def _of_unit(prefix: Prefix, lo: Decimal, hi: Decimal, system: str, code: str) -
     if unit is None:
         return QuantityAlternative(prefix, lo, hi, system, code)
     return QuantityAlternative(prefix, lo, hi, system, code, unit.of(lo), unit.of(hi), unit.unit)
+
+
+def sounding(name: str, alternatives: Sequence[str]) -> Criterion:
+    """A name with a word that sounds so, for every word of one alternative. Raises MalformedSearch without a word."""
+    found = [_sounding(name, unescape(name, text)) for text in alternatives]
+    return found[0] if len(found) == 1 else AnyCriterion(tuple(found))
+
+
+def _sounding(name: str, text: str) -> Criterion:
+    words = [TokenCriterion(name, ((None, one),), (sound_key(name, one),)) for one in sounds_of(text)]
+    if not words:
+        raise MalformedSearch(f"{name}: at least one letter or digit is needed.")
+    return words[0] if len(words) == 1 else EveryCriterion(tuple(words))
+
+
+NEAR_METRES = 50_000.0
+"""What is near when no distance is said."""
+
+_DEGREES = re.compile(r"-?[0-9]{1,3}(?:\.[0-9]{1,20})?", re.ASCII)
+_DISTANCE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
+
+
+def near(name: str, alternatives: Sequence[str]) -> NearCriterion:
+    """``latitude|longitude|distance|unit``; without a unit kilometres, without a distance NEAR_METRES.
+
+    Raises MalformedSearch for a place that is nowhere, and for a unit that is none of length.
+    """
+    return NearCriterion(name, tuple(_circle(name, text) for text in alternatives))
+
+
+def _circle(name: str, text: str) -> Circle:
+    match [unescape(name, part) for part in split(text, "|")]:
+        case [latitude, longitude, *rest] if _degrees(latitude, 90) and _degrees(longitude, 180):
+            metres = _metres(*rest) if len(rest) <= 2 else None
+            if metres is not None:
+                return Circle(float(latitude), float(longitude), metres)
+    raise MalformedSearch(
+        f"{name}: written latitude|longitude|distance|unit: degrees from -90 to 90 and from -180 to 180, a distance of "
+        "0 or more and UCUM's code of a unit of length. The last two may be left away: kilometres are meant, and 50."
+    )
+
+
+def _degrees(text: str, most: int) -> bool:
+    return bool(_DEGREES.fullmatch(text)) and abs(Decimal(text)) <= most
+
+
+def _metres(distance: str = "", unit: str = "") -> float | None:
+    if not distance:
+        return NEAR_METRES
+    length = canonical_unit(unit or "km")
+    if length is None or length.unit != "m" or not _DISTANCE.fullmatch(distance):
+        return None
+    return float(length.of(Decimal(distance)))
 
 
 def string(name: str, modifier: StringComparison, alternatives: Sequence[str]) -> StringCriterion:

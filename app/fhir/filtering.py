@@ -88,7 +88,7 @@ def _compared(one: Comparison, asked: Asked) -> Criterion:
             return _grouped(asked, name, only, child, one)
     match one.operator:
         case "pr":
-            present = _along(one.path, asked, lambda at, name: at.plain(f"{name}:missing", ["false"]))
+            present = _along(one.path, asked, _present)
             return present if _is_true(one.value) else NotCriterion(present)
         case "ni":
             return NotCriterion(_along(one.path, asked, lambda at, name: _single(at, name, "in", one.value)))
@@ -128,11 +128,23 @@ _STRINGS: Mapping[Operator, StringComparison] = {
 _TOKENS: Mapping[Operator, str] = {"eq": "", "in": ":in", "ss": ":below", "sb": ":above"}
 
 
-def _single(asked: Asked, name: str, operator: Operator, value: str) -> Criterion:
-    """One parameter of the type itself."""
+def _check(asked: Asked, name: str) -> None:
     if ":" in name:
         raise NotSupported("a filter has operators in the place of modifiers")
-    asked.check(name)
+    try:
+        asked.check(name)
+    except NotSupported as error:
+        raise NotSupported(f"{name[:64]}: {error}") from error
+
+
+def _present(asked: Asked, name: str) -> Criterion:
+    _check(asked, name)
+    return asked.plain(f"{name}:missing", ["false"])
+
+
+def _single(asked: Asked, name: str, operator: Operator, value: str) -> Criterion:
+    """One parameter of the type itself."""
+    _check(asked, name)
     found = parameter(asked.resource_type, name)
     kind = found.type if found and found.usage == "normal" and found.expression else "special"
     if name == "_lastUpdated":
@@ -175,8 +187,7 @@ def _another(asked: Asked, name: str, value: str) -> Criterion:
         raise NotSupported(
             f"ne is not answered for {name}, which may have several values; not({name} eq …) is what has none that is"
         )
-    present = asked.plain(f"{name}:missing", ["false"])
-    return EveryCriterion((present, NotCriterion(_single(asked, name, "eq", value))))
+    return EveryCriterion((_present(asked, name), NotCriterion(_single(asked, name, "eq", value))))
 
 
 def _is_single(resource_type: str, name: str) -> bool:

@@ -41,7 +41,7 @@ __all__ = [
     "sinks_of",
 ]
 
-RULES = 1
+RULES = 2
 """Number of the rules by which index values are written. One more whenever they change: what was kept under older ones
 is indexed anew by ``candour migrate``.
 """
@@ -51,7 +51,6 @@ NOT_EXTRACTED: Mapping[str, str] = {
     "_text": "full text is not indexed",
     "_content": "full text is not indexed",
     "_query": "names an operation, not a value",
-    "phonetic": "no phonetic algorithm is applied",
 }
 """Parameters of R4 without index values, and why."""
 
@@ -121,7 +120,8 @@ def references_of(resource: Mapping[str, Any], codes: Iterable[str], base_url: s
 
 
 def _writer(parameter: SearchParameter, found: Selector) -> Sink | None:
-    return next((sink for _, sink in _writers(parameter.code, parameter.type, [found])), None)
+    kind = "phonetic" if parameter.usage == "phonetic" else parameter.type
+    return next((sink for _, sink in _writers(parameter.code, kind, [found])), None)
 
 
 def _writers(code: str, kind: str, found: Sequence[Selector]) -> list[tuple[Selector, Sink]]:

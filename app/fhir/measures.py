@@ -155,11 +155,15 @@ def _samples(text: str) -> list[Decimal]:
 
 
 def write_position(parameter: str, element: Element | None) -> Sink:
+    """A place that is nowhere on Earth has no row (Location.position: "the same as … in KML")."""
+
     def write(value: Any, found: Found) -> None:
         if type(value) is not dict:
             return
         latitude, longitude = number_of(value.get("latitude")), number_of(value.get("longitude"))
-        if latitude is not None and longitude is not None:
+        if latitude is None or longitude is None:
+            return
+        if abs(latitude) <= 90 and abs(longitude) <= 180:
             found.positions.append(Position(parameter, latitude, longitude))
 
     return write

@@ -82,7 +82,7 @@ MOST_COUNT = 1_000
 Total = Literal["none", "estimate", "accurate"]
 
 SUPPORTED_TYPES = frozenset(
-    {"token", "reference", "date", "string", "uri", "number", "quantity", "composite"}
+    {"token", "reference", "date", "string", "uri", "number", "quantity", "composite", "special"}
 )
 
 _MOST_PAIRS = 100
@@ -285,7 +285,7 @@ def _written(pairs: Sequence[tuple[str, str]]) -> str:
 
 def is_supported(one: SearchParameter) -> bool:
     """Whether searches by this parameter are answered."""
-    return one.type in SUPPORTED_TYPES and one.usage == "normal" and bool(one.expression)
+    return one.type in SUPPORTED_TYPES and bool(one.expression)
 
 
 @dataclass(slots=True)
@@ -470,6 +470,8 @@ class _Reading:
             return _ids(modifier, [criteria.unescape(name, one) for one in alternatives])
         if code == "_lastUpdated":
             return LastUpdatedCriterion(criteria.dates(name, alternatives))
+        if found.usage == "phonetic":
+            return criteria.sounding(code, alternatives)
         if found.type == "composite":
             return self._composite(code, alternatives)
         return self._value(found.type, code, modifier, alternatives)
@@ -484,6 +486,8 @@ class _Reading:
                 return criteria.quantity(code, alternatives)
             case "string", _:
                 return criteria.string(code, _string_modifier(modifier), alternatives)
+            case "special", _:
+                return criteria.near(code, alternatives)
             case "uri", "above":
                 return criteria.uri_above(code, alternatives)
             case "uri", "below":
@@ -607,8 +611,7 @@ def _refusal(resource_type: str, name: str) -> str | None:
         return reason
     if is_supported(found):
         return None
-    kind = found.type if found.type not in SUPPORTED_TYPES else "phonetic" if found.expression else "text"
-    return f"{kind} search is not supported"
+    return "it names no value of a resource"
 
 
 def _modifier_refusal(found: SearchParameter, code: str, modifier: str) -> str | None:
@@ -617,6 +620,8 @@ def _modifier_refusal(found: SearchParameter, code: str, modifier: str) -> str |
             return None
     elif modifier not in _MODIFIERS:
         return "the modifier is not known"
+    elif found.usage == "phonetic":
+        return None if modifier == "missing" else "the modifier is not supported"
     elif found.type in _MODIFIERS[modifier]:
         return None if (found.type, modifier) in _SUPPORTED_MODIFIERS else "the modifier is not supported"
     raise MalformedSearch(f"{code}: the modifier :{modifier} does not apply to a {found.type} parameter.")
@@ -646,6 +651,7 @@ def _sort(resource_type: str, value: str) -> tuple[SortKey, ...]:
         if (
             found is None
             or found.type not in SORTABLE_TYPES
+            or found.usage == "phonetic"
             or not (is_supported(found) or found.code in _COLUMNS)
         ):
             raise NotSupported(f"{_shown(key.parameter)} cannot be sorted by")

@@ -21,6 +21,7 @@ from app.fhir.measures import (
 )
 from app.fhir.references import read_reference
 from app.fhir.rows import DateRow, Found, Reference, StringRow, members_of, text_of, texts_of
+from app.fhir.sounds import sound_key, sounds_of
 
 BOOLEAN_SYSTEM = "http://hl7.org/fhir/special-values"
 
@@ -244,6 +245,21 @@ def _parts(*names: str) -> Maker:
     return make
 
 
+def _sounding(*names: str) -> Maker:
+    """The words of a text, or of these parts of a name, by their sound (``app.fhir.sounds``)."""
+
+    def make(parameter: str, element: Element | None) -> Sink:
+        def write(value: Any, found: Found) -> None:
+            texts = [value] if type(value) is str else [text_of(value, name) or "" for name in names]
+            texts += [one for name in names for one in texts_of(value, name)]
+            for text in texts:
+                found.tokens += [sound_key(parameter, sound) for sound in sounds_of(text)]
+
+        return write
+
+    return make
+
+
 NAME_PARTS = ("family", "given", "prefix", "suffix", "text")
 ADDRESS_PARTS = ("line", "city", "district", "state", "postalCode", "country", "text")
 
@@ -279,6 +295,7 @@ MAKERS: Mapping[str, Mapping[str, Maker]] = {
         "HumanName": _parts(*NAME_PARTS),
         "Address": _parts(*ADDRESS_PARTS),
     },
+    "phonetic": {"HumanName": _sounding("family", "given", "text"), "string": _sounding()},
     "number": {"integer": write_number, "decimal": write_number, "Range": write_range},
     "quantity": {
         "Quantity": write_quantity,
@@ -290,7 +307,7 @@ MAKERS: Mapping[str, Mapping[str, Maker]] = {
     },
     "special": {"Location.position": write_position},
 }
-"""Search parameter type → FHIR datatype → maker."""
+"""Search parameter type, or its usage where that is another, → FHIR datatype → maker."""
 
 WITHOUT_ROWS = frozenset(
     {

@@ -22,6 +22,7 @@ from app.fhir.criteria import (
     LastUpdatedCriterion,
     ListCriterion,
     MissingCriterion,
+    NearCriterion,
     NotCriterion,
     NumberCriterion,
     QuantityCriterion,
@@ -31,8 +32,16 @@ from app.fhir.criteria import (
     UriCriterion,
     parts_of,
 )
+from app.fhir.positions import Circle
 from app.fhir.quantities import QuantityAlternative
-from app.records.tables import index_composite, index_date, index_quantity, index_string, resource
+from app.records.tables import (
+    index_composite,
+    index_date,
+    index_position,
+    index_quantity,
+    index_string,
+    resource,
+)
 
 Shape = tuple[Any, ...]
 Clause = sa.ColumnElement[bool]
@@ -82,6 +91,8 @@ def shape_of(criterion: Criterion) -> Shape:
             return (QuantityCriterion, tuple((one.prefix, _unit_asked(one)) for one in quantities))
         case StringCriterion():
             return (StringCriterion, criterion.modifier, len(criterion.alternatives))
+        case NearCriterion(alternatives=circles):
+            return (NearCriterion, len(circles))
         case NotCriterion() | EveryCriterion() | AnyCriterion():
             return (type(criterion), tuple(map(shape_of, parts_of(criterion))))
         case MissingCriterion(missing=missing):
@@ -122,6 +133,8 @@ def values_of(name: str, criterion: Criterion) -> dict[str, Any]:
             return _of_param(name, criterion) | _each(name, [*map(_compared, quantities)], *_OF_QUANTITY)
         case StringCriterion():
             return _of_param(name, criterion) | _string_values(name, criterion)
+        case NearCriterion(alternatives=circles):
+            return _of_param(name, criterion) | _near_values(name, circles)
         case NotCriterion() | EveryCriterion() | AnyCriterion():
             return _parts(name, [parts_of(criterion)])
         case MissingCriterion(key=key):
@@ -172,6 +185,18 @@ def _string_values(name: str, criterion: StringCriterion) -> dict[str, Any]:
         | {f"{name}_{place}_start": start for place, start in enumerate(starts)}
         | {f"{name}_{place}_end": start + "\U0010ffff" for place, start in enumerate(starts)}
     )
+
+
+_EDGES = ("west", "south", "east", "north")
+
+
+def _near_values(name: str, circles: Sequence[Circle]) -> dict[str, Any]:
+    return _each(name, circles, "latitude", "longitude", "most") | {
+        f"{name}_{place}_{box}_{edge}": getattr(circle.boxes[box], edge)
+        for place, circle in enumerate(circles)
+        for box in range(2)
+        for edge in _EDGES
+    }
 
 
 def _parts(name: str, alternatives: Sequence[Sequence[Criterion]]) -> dict[str, Any]:
@@ -230,6 +255,7 @@ _TABLES: Mapping[type, sa.Table] = {
     StringCriterion: index_string,
     NumberCriterion: index_quantity,
     QuantityCriterion: index_quantity,
+    NearCriterion: index_position,
 }
 
 
@@ -317,6 +343,8 @@ def _row_clauses(name: str, shape: Shape, row: Any) -> list[Clause]:
             return _date_clauses(name, prefixes, row.lo, row.hi)
         case (kind, modifier, count) if kind is StringCriterion:
             return [_string_clause(f"{name}_{place}", modifier, row) for place in range(count)]
+        case (kind, count) if kind is NearCriterion:
+            return [_near_clause(f"{name}_{place}", row) for place in range(count)]
         case (_, asked):
             return [
                 _quantity_clause(f"{name}_{place}", prefix, unit, row)
@@ -395,6 +423,26 @@ _NUMBERS: Mapping[str, Callable[[_Column, _Column, _Column, _Column, _Column], C
     "eb": lambda lo, hi, comparator, a, b: _below(hi, comparator, a),
     "ap": lambda lo, hi, comparator, a, b: sa.and_(lo <= b, hi >= a),
 }
+
+
+def _near_clause(name: str, row: Any) -> Clause:
+    """``app.fhir.positions.Circle.holds``."""
+    latitude, longitude, most = (_double(f"{name}_{one}") for one in ("latitude", "longitude", "most"))
+    north, east = sa.func.radians(row.latitude - latitude) / 2, sa.func.radians(row.longitude - longitude) / 2
+    cosines = sa.func.cos(sa.func.radians(latitude)) * sa.func.cos(sa.func.radians(row.latitude))
+    haversine = sa.func.power(sa.func.sin(north), 2) + cosines * sa.func.power(sa.func.sin(east), 2)
+    place = sa.func.point(row.longitude, row.latitude)
+    boxes = (place.op("<@", is_comparison=True)(_box(f"{name}_{box}")) for box in range(2))
+    return sa.and_(sa.or_(*boxes), haversine <= most)
+
+
+def _box(name: str) -> _Column:
+    west, south, east, north = (_double(f"{name}_{edge}") for edge in _EDGES)
+    return sa.func.box(sa.func.point(west, south), sa.func.point(east, north))
+
+
+def _double(name: str) -> sa.BindParameter[float]:
+    return sa.bindparam(name, type_=sa.Double)
 
 
 def _string_clause(name: str, modifier: str, row: Any) -> Clause:

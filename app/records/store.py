@@ -1,7 +1,7 @@
 """Writing records: the current version, its index values and every superseded version, in a caller's transaction."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from app.records.tables import (
     FACETS,
     index_composite,
     index_date,
+    index_position,
     index_quantity,
     index_string,
     resource,
@@ -185,6 +186,16 @@ _REMOVE_INDEX = Statement(
     _delete(_INDEXES[0]).add_cte(*(_delete(table).cte(f"remove_{table.name}") for table in _INDEXES[1:]))
 )
 
+# Positions have statements of their own: few records have any, and the others do not pay for them.
+_REMOVE_POSITIONS = Statement(_delete(index_position))
+_WITH_POSITIONS = frozenset({"Location"})
+"""Types that have a search parameter by position."""
+_KEEP_POSITION = Statement(
+    index_position.insert().values(
+        {column.name: _bind(column.name, column.type) for column in index_position.columns}
+    )
+)
+
 _REPLACE = Statement(
     resource.insert()
     .values(
@@ -299,7 +310,7 @@ async def replace(connection: asyncpg.Connection, version: Version, before: Kept
     key = {"patient_key": before.patient_key, "resource_type": version.resource_type, "id": version.id}
     await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
     for patient_key in (before.patient_key, *before.also_patients):
-        await connection.execute(_REMOVE.sql, *_REMOVE.args({**key, "patient_key": patient_key}))
+        await _remove(connection, _REMOVE, {**key, "patient_key": patient_key})
     await connection.execute(_REPLACE.sql, *_REPLACE.args(_values(version, before.patient_key)))
     await _keep_beside(connection, [version])
 
@@ -312,7 +323,7 @@ async def tombstone(
     await connection.execute(_KEEP_SUPERSEDED.sql, *_KEEP_SUPERSEDED.args(key))
     keys = [before.patient_key, *before.also_patients]
     for patient_key in keys:
-        await connection.execute(_REMOVE_INDEX.sql, *_REMOVE_INDEX.args({**key, "patient_key": patient_key}))
+        await _remove(connection, _REMOVE_INDEX, {**key, "patient_key": patient_key})
     await connection.execute(_BURY.sql, *_BURY.args({**key, "keys": keys, "at": at}))
     return before.version + 1
 
@@ -342,12 +353,21 @@ async def stale(connection: asyncpg.Connection, limit: int) -> list[Stale]:
 async def index_anew(connection: asyncpg.Connection, one: Stale, index: IndexValues | None) -> None:
     """Puts ``index`` in the place of the record's index values; its text and version stay."""
     values = {"patient_key": one.patient_key, "resource_type": one.resource_type, "id": one.id}
-    await connection.execute(_REMOVE_INDEX.sql, *_REMOVE_INDEX.args(values))
+    await _remove(connection, _REMOVE_INDEX, values)
+    if index is not None and index.positions:
+        await connection.executemany(_KEEP_POSITION.sql, _positions(values, index))
     values |= _index_values(index)
     await connection.execute(_INDEX_ANEW.sql, *_INDEX_ANEW.args(values))
 
 
+async def _remove(connection: asyncpg.Connection, statement: Statement, key: Mapping[str, Any]) -> None:
+    await connection.execute(statement.sql, *statement.args(key))
+    if key["resource_type"] in _WITH_POSITIONS:
+        await connection.execute(_REMOVE_POSITIONS.sql, *_REMOVE_POSITIONS.args(key))
+
+
 async def _keep_beside(connection: asyncpg.Connection, versions: Sequence[Version]) -> None:
+    """What of the versions does not go with their home's row: their rows in other compartments, their positions."""
     rows = [
         _INSERT_BESIDE.args(_values(version, patient_key))
         for version in versions
@@ -355,6 +375,34 @@ async def _keep_beside(connection: asyncpg.Connection, versions: Sequence[Versio
     ]
     if rows:
         await connection.executemany(_INSERT_BESIDE.sql, rows)
+    places = [
+        place
+        for version in versions
+        for patient_key in version.patient_keys
+        if version.index is not None and version.index.positions
+        for place in _positions(_key_of(version, patient_key), version.index)
+    ]
+    if places:
+        await connection.executemany(_KEEP_POSITION.sql, places)
+
+
+def _key_of(version: Version, patient_key: PatientKey) -> dict[str, Any]:
+    return {"patient_key": patient_key, "resource_type": version.resource_type, "id": version.id}
+
+
+def _positions(key: Mapping[str, Any], index: IndexValues) -> list[list[Any]]:
+    """Arguments of ``_KEEP_POSITION`` for each."""
+    return [
+        _KEEP_POSITION.args(
+            {
+                **key,
+                "parameter": one.parameter,
+                "latitude": float(one.latitude),
+                "longitude": float(one.longitude),
+            }
+        )
+        for one in index.positions
+    ]
 
 
 def _values(version: Version, patient_key: PatientKey) -> dict[str, Any]:

@@ -124,6 +124,16 @@ index_quantity = sa.Table(
     sa.Column("canonical_hi", sa.Numeric),
     sa.Column("canonical_unit", sa.Text),
 )
+index_position = sa.Table(
+    "index_position",
+    metadata,
+    sa.Column("patient_key", sa.BigInteger),
+    sa.Column("resource_type", sa.Text),
+    sa.Column("id", sa.Text),
+    sa.Column("parameter", sa.Text),
+    sa.Column("latitude", sa.Double),
+    sa.Column("longitude", sa.Double),
+)
 index_composite = sa.Table(
     "index_composite",
     metadata,

@@ -39,3 +39,17 @@ async def test_records_of_older_rules_are_indexed_anew(
     assert await asyncio.to_thread(index_anew, url, world.base) == 0
     found = await world.get("Observation?patient=p1&value-quantity=0.005|http://unitsofmeasure.org|g", rx1)
     assert [one["resource"]["id"] for one in found.json()["entry"][:1]] == [made.json()["id"]]
+
+
+async def test_what_the_first_rules_did_not_write_is_found_afterwards(
+    world: World, rx1: dict[str, str], owner: Database, postgres: Server, database_name: str
+) -> None:
+    await world.patient(rx1, "p1")
+    place = {"resourceType": "Location", "id": "l1", "position": {"latitude": 53.8, "longitude": -1.55}}
+    assert (await world.put("Location/l1", place, rx1)).status_code == 201
+    await owner.pool.execute("DELETE FROM index_position")
+    await owner.pool.execute("UPDATE resource SET indexed = 1, tokens = '{}'")
+    assert await asyncio.to_thread(index_anew, postgres.url(database=database_name), world.base) == 2
+    for question, id in {"Location?near=53.8|-1.55|1|km": "l1", "Patient?phonetic=okaphor": "p1"}.items():
+        answer = await world.get(question, rx1)
+        assert [one["resource"]["id"] for one in answer.json()["entry"][:1]] == [id], question

@@ -190,6 +190,7 @@ def test_prefixes_keep_their_relations(target: Span, asked: Span) -> None:
     assert answer["ap"] is not (answer["sa"] or answer["eb"])
     assert not answer["sa"] or answer["gt"]
     assert not answer["eb"] or answer["lt"]
+    assert matches("co", *target, *asked) is matches("eq", *asked, *target)
 
 
 @given(st.text(max_size=40))

@@ -413,7 +413,7 @@ def test_every_datatype_that_a_parameter_reaches_is_written_or_named_as_without_
 
 
 def test_only_what_is_named_is_not_extracted() -> None:
-    assert set(NOT_EXTRACTED) == {"_lastUpdated", "_text", "_content", "_query", "phonetic"}
+    assert set(NOT_EXTRACTED) == {"_lastUpdated", "_text", "_content", "_query"}
 
 
 def test_an_unknown_type_is_a_mistake_of_the_caller() -> None:

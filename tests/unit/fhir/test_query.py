@@ -160,6 +160,7 @@ def test_every_parameter_of_the_supported_types_is_answered() -> None:
         "uri": "urn:x",
         "number": "ge5",
         "quantity": "5|urn:x|y",
+        "special": "1|2|3|km",
     }
     for resource_type in RESOURCE_TYPES:
         for one in parameters_of(resource_type).values():
@@ -369,7 +370,7 @@ def test_a_criterion_is_widened_to_the_persons_other_patients() -> None:
         ("Patient", "Name"),
         ("Patient", "name:unknown"),
         ("Patient", "name:"),
-        ("Patient", "phonetic"),
+        ("Patient", "phonetic:exact"),
         ("Observation", "subject.nope"),
         ("Observation", "code.text"),
         ("Observation", "subject:Practitioner.name"),
@@ -378,7 +379,7 @@ def test_a_criterion_is_widened_to_the_persons_other_patients() -> None:
         ("Patient", "_has:Observation:patient:nope"),
         ("Patient", "_has:Observation:performer-nope:code"),
         ("Location", "_has:Observation:patient:code"),
-        ("Location", "near"),
+        ("Location", "near:exact-nope"),
         ("Patient", "_text"),
         ("Patient", "_id:in"),
         ("Patient", "_type"),
