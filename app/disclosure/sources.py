@@ -17,7 +17,15 @@ from app.disclosure.finding import body_of
 from app.disclosure.gate import Gate, Reading
 from app.fhir import manifest
 from app.fhir.compartments import in_patient_compartment
-from app.fhir.criteria import ChainCriterion, Criterion, HasCriterion, LookedUp, ReferenceCriterion
+from app.fhir.criteria import (
+    ChainCriterion,
+    Criterion,
+    HasCriterion,
+    ListCriterion,
+    ReferenceCriterion,
+    is_looked_up,
+    parts_of,
+)
 from app.fhir.indexing import references_of
 from app.fhir.manifest import SourceLine, SourceState
 from app.fhir.query import SearchQuery
@@ -197,8 +205,6 @@ def _plain_pairs(query: SearchQuery) -> list[Pair]:
 
 def _needs_a_step(criterion: Criterion) -> bool:
     """Whether it looks into records, which may be withheld; a directory is open to whoever may search it."""
-    if not isinstance(criterion, LookedUp):
-        return False
     return any(in_patient_compartment(kind) for kind in _looked_at(criterion))
 
 
@@ -208,11 +214,13 @@ def _looked_at(criterion: Criterion) -> list[str]:
             return [one for kind, inner in targets for one in (kind, *_looked_at(inner))]
         case HasCriterion(resource_type=kind, criterion=inner):
             return [kind, *_looked_at(inner)]
-    return ["List"] if isinstance(criterion, LookedUp) else []
+        case ListCriterion():
+            return ["List"]
+    return [one for part in parts_of(criterion) for one in _looked_at(part)]
 
 
 def _steps(query: SearchQuery) -> list[_Step] | None:
-    """How to ask for each far end; None when one cannot be asked for: several hops, several types, a List."""
+    """How to ask for each far end; None when one cannot be asked for: several hops or types, a List, a ``_filter``."""
     if query.compartment and query.compartment.kind != "Patient":
         return None
     steps = [
@@ -225,8 +233,10 @@ def _steps(query: SearchQuery) -> list[_Step] | None:
 def _step(criterion: Criterion, pair: Pair) -> _Step | None:
     name, value = pair
     match criterion:
-        case ChainCriterion(param, ((kind, inner),)) if not isinstance(inner, LookedUp):
+        case _ if name == "_filter":
+            return None
+        case ChainCriterion(param, ((kind, inner),)) if not is_looked_up(inner):
             return _Step(kind, (name.partition(".")[2], value), param, "")
-        case HasCriterion(kind, param, inner) if not isinstance(inner, LookedUp):
+        case HasCriterion(kind, param, inner) if not is_looked_up(inner):
             return _Step(kind, (name.split(":", 3)[3], value), "_id", param)
     return None

@@ -263,12 +263,22 @@ def test_a_chain_goes_to_every_node_and_finds_nothing_by_what_is_withheld(countr
         "Condition?patient=p1&encounter.class=IMP": set(),
         "Encounter?patient=p1&_has:Condition:encounter:code=there,here": {"here-e", "there-e"},
         "Patient/p1/Condition?encounter.class=EMER": {"secret-c"},
+        "Condition?patient=p1&_filter=code eq there or code eq here": {"here-c", "there-c"},
+        "Condition?_filter=patient re Patient/p1 and not(code eq here)&code=here,there": {"there-c"},
     }.items():
         answer = asked(question)
         assert answer.matches == expected, question
         assert answer.lines["RX3"] == "fresh" and answer.lines["RZ9"] == "down"
     several = asked("Condition?patient=p1&encounter.diagnosis.code=x")
     assert several.lines["RX3"] == "not-supported" and "total" not in several.bundle
+
+    for question in (
+        "not(encounter.class eq AMB)",
+        "encounter.class eq AMB",
+        "code eq x or encounter.class eq y",
+    ):
+        filtered = asked(f"Condition?patient=p1&_filter={question}")
+        assert filtered.lines["RX3"] == "not-supported" and "total" not in filtered.bundle
 
     # A consent that only node A knows of closes what node B would show.
     deny = {"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Encounter"}]}
