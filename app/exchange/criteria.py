@@ -18,8 +18,10 @@ def criteria_of(resource_type: str, text: str, base_url: str) -> SearchQuery:
     """Always strict: what was misspelt and passed over would let a write mean anything (R4 http, 3.1.0.7)."""
     pairs = parse_qsl(text.lstrip("?"), keep_blank_values=True)
     query = parse_search(resource_type, pairs, strict=True, base_url=base_url)
-    if query.is_looked_up:
-        raise BadRequest("Criteria that mean one resource are its own: no chain, _has or _list.")
+    if query.is_open:
+        raise BadRequest(
+            "Criteria that mean one resource are its own and its index's: no chain, _has, _list, _text or _content."
+        )
     if not query.criteria or query.ignored:
         raise BadRequest("The criteria select nothing in particular; name search parameters with values.")
     return query

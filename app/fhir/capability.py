@@ -11,6 +11,7 @@ from app.fhir.parameters import SearchParameter, parameters_of
 from app.fhir.query import KEPT_APART, is_supported
 
 _EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_filter")
+_OF_MOST_TYPES = ("_text", "_content")
 
 
 def capability_statement(base_url: str, token_url: str, *, date: str, version: str) -> str:
@@ -102,7 +103,7 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "conditionalDelete": "single",
         "searchInclude": ["*", *(f"{resource_type}:{code}" for code in reference_codes(resource_type))],
         "searchRevInclude": ["*", *_referring(resource_type)],
-        "searchParam": [*map(_common, _EVERY_TYPE), *_own(resource_type)],
+        "searchParam": [*map(_common, _every(resource_type)), *_own(resource_type)],
     }
     found["operation"] = _operations(resource_type)
     return found
@@ -135,6 +136,10 @@ _OPERATIONS = {
 _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type")
 
 
+def _every(resource_type: str) -> list[str]:
+    return [*_EVERY_TYPE, *(code for code in _OF_MOST_TYPES if code in parameters_of(resource_type))]
+
+
 def _common(code: str) -> dict[str, str]:
     kind = {
         "_lastUpdated": "date",
@@ -142,6 +147,8 @@ def _common(code: str) -> dict[str, str]:
         "_source": "uri",
         "_list": "special",
         "_filter": "special",
+        "_text": "string",
+        "_content": "string",
     }.get(code, "token")
     return {"name": code, "type": kind}
 

@@ -5,14 +5,15 @@ under which matching resources were indexed (``app.fhir.keys``): one of them mus
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import InvalidDefinition, MalformedSearch, NotEnumerable
+from app.fhir import words
 from app.fhir.dates import DateComparison, Prefix, asked_span
 from app.fhir.keys import fold, fresh_key64, key64, present_key
 from app.fhir.positions import Circle
@@ -130,6 +131,19 @@ class NearCriterion:
 
 
 @dataclass(frozen=True, slots=True)
+class WordsCriterion:
+    """``_text`` or ``_content``: the words of the resource's narrative, or of all of it, are as asked."""
+
+    param: str
+    alternatives: tuple[words.Asked, ...]
+
+    def matches(self, resource: Mapping[str, Any]) -> bool:
+        """Whether ``resource``, as parsed, is found."""
+        found = words.narrative_words(resource) if self.param == "_text" else words.content_words(resource)
+        return any(one.matches(found) for one in self.alternatives)
+
+
+@dataclass(frozen=True, slots=True)
 class IdCriterion:
     ids: tuple[str, ...]
 
@@ -200,7 +214,20 @@ class ListCriterion:
     ids: tuple[str, ...]
 
 
-LookedUp = ChainCriterion | HasCriterion | ListCriterion
+@dataclass(frozen=True, slots=True)
+class HierarchyCriterion:
+    """``:below``: a reference to one of these records or to what is a part of it; ``:above``, of what it is a part."""
+
+    param: str
+    modifier: Literal["above", "below"]
+    references: tuple[str, ...]
+    """Each ``Type/id``, of a type in HIERARCHIES."""
+
+
+HIERARCHIES: Mapping[str, str] = {"Location": "partof", "Organization": "partof"}
+"""Types of which one may be a part of another, and the parameter that says of which."""
+
+LookedUp = ChainCriterion | HasCriterion | ListCriterion | HierarchyCriterion
 """What other resources say: to be looked up first, each under the same decision, and put as keys or ids."""
 
 Criterion = (
@@ -213,6 +240,7 @@ Criterion = (
     | QuantityCriterion
     | StringCriterion
     | NearCriterion
+    | WordsCriterion
     | IdCriterion
     | NotCriterion
     | EveryCriterion
@@ -222,6 +250,7 @@ Criterion = (
     | ChainCriterion
     | HasCriterion
     | ListCriterion
+    | HierarchyCriterion
 )
 
 NOTHING = IdCriterion(())
@@ -260,6 +289,11 @@ def with_parts(criterion: Criterion, parts: Sequence[Criterion]) -> Criterion:
 def is_looked_up(criterion: Criterion) -> bool:
     """Whether it depends on other resources, itself or a part of it."""
     return isinstance(criterion, LookedUp) or any(map(is_looked_up, parts_of(criterion)))
+
+
+def is_open(criterion: Criterion) -> bool:
+    """Whether no index tells what fulfils it, so that it must be settled before the store is asked."""
+    return isinstance(criterion, LookedUp | WordsCriterion) or any(map(is_open, parts_of(criterion)))
 
 
 # Escapes (R4 search, 3.1.1.4.8).
@@ -348,6 +382,27 @@ def reference(
         if canonical:
             keys[key64(name, "u", text)] = None
     return ReferenceCriterion(name, texts, tuple(keys))
+
+
+def hierarchy(
+    name: str,
+    modifier: Literal["above", "below"],
+    alternatives: Sequence[str],
+    types: Sequence[str],
+    base_url: str,
+) -> HierarchyCriterion:
+    """``:above`` and ``:below`` of a reference. Raises MalformedSearch for what is in no hierarchy that is known."""
+    known = [kind for kind in types if kind in HIERARCHIES]
+    found: dict[str, None] = {}
+    for text in alternatives:
+        literal = read_reference(unescape(name, text), base_url)
+        if literal.where == "here" and literal.type in known and not literal.version:
+            found[literal.relative] = None
+        elif _BARE_ID.fullmatch(text):
+            found |= dict.fromkeys(f"{kind}/{text}" for kind in known)
+        else:
+            raise MalformedSearch(f"{name}:{modifier}: a {' or '.join(known)} that is kept here, by its id.")
+    return HierarchyCriterion(name, modifier, tuple(found))
 
 
 def _spelt(text: str, types: Sequence[str], base_url: str, only: str) -> Iterable[str]:
@@ -549,6 +604,11 @@ def _of_unit(prefix: Prefix, lo: Decimal, hi: Decimal, system: str, code: str) -
     return QuantityAlternative(prefix, lo, hi, system, code, unit.of(lo), unit.of(hi), unit.unit)
 
 
+def in_words(name: str, alternatives: Sequence[str]) -> WordsCriterion:
+    """Words, phrases, ``and``, ``or``, ``not`` (``app.fhir.words``). Raises MalformedSearch and TooCostly."""
+    return WordsCriterion(name, tuple(words.read_words(name, unescape(name, text)) for text in alternatives))
+
+
 def sounding(name: str, alternatives: Sequence[str]) -> Criterion:
     """A name with a word that sounds so, for every word of one alternative. Raises MalformedSearch without a word."""
     found = [_sounding(name, unescape(name, text)) for text in alternatives]
@@ -556,10 +616,10 @@ def sounding(name: str, alternatives: Sequence[str]) -> Criterion:
 
 
 def _sounding(name: str, text: str) -> Criterion:
-    words = [TokenCriterion(name, ((None, one),), (sound_key(name, one),)) for one in sounds_of(text)]
-    if not words:
+    every = [TokenCriterion(name, ((None, one),), (sound_key(name, one),)) for one in sounds_of(text)]
+    if not every:
         raise MalformedSearch(f"{name}: at least one letter or digit is needed.")
-    return words[0] if len(words) == 1 else EveryCriterion(tuple(words))
+    return every[0] if len(every) == 1 else EveryCriterion(tuple(every))
 
 
 NEAR_METRES = 50_000.0

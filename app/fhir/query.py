@@ -34,6 +34,7 @@ from app.fhir.criteria import (
     DateCriterion,
     EveryCriterion,
     HasCriterion,
+    HierarchyCriterion,
     IdCriterion,
     LastUpdatedCriterion,
     ListCriterion,
@@ -97,7 +98,7 @@ _MOST_HOPS = 5
 """References that one chain may go over: each is a search of its own."""
 
 _PRESENTATION = ("_format", "_pretty")
-_CONTROLS = frozenset({"_count", "_sort", "_summary", "_elements", "_total", *_PRESENTATION})
+_CONTROLS = frozenset({"_count", "_sort", "_summary", "_elements", "_total", "_contained", *_PRESENTATION})
 _INCLUDES = ("_include", "_revinclude")
 
 # Modifiers that R4 defines, by the parameter types that they stand for (R4 search, 3.1.1.4.5).
@@ -201,6 +202,11 @@ class SearchQuery:
         return any(map(criteria.is_looked_up, self.criteria))
 
     @property
+    def is_open(self) -> bool:
+        """Whether a criterion must be settled before the store is asked, by other resources or by what is read."""
+        return any(map(criteria.is_open, self.criteria))
+
+    @property
     def types_looked_at(self) -> frozenset[str]:
         """Every type that a chain, ``_has`` or ``_list`` reads, and so needs to be permitted."""
         return frozenset(one for criterion in self.criteria for one in _types_looked_at(criterion))
@@ -285,7 +291,7 @@ def _written(pairs: Sequence[tuple[str, str]]) -> str:
 
 def is_supported(one: SearchParameter) -> bool:
     """Whether searches by this parameter are answered."""
-    return one.type in SUPPORTED_TYPES and bool(one.expression)
+    return one.code in _READ or (one.type in SUPPORTED_TYPES and bool(one.expression))
 
 
 @dataclass(slots=True)
@@ -453,6 +459,10 @@ class _Reading:
                 return self._unsupported(name, str(error))
         elif name == "_total":
             self.total = _total(value)
+        elif name == "_contained" and value != "false":
+            return self._unsupported(
+                name, "contained resources are found with what contains them, never alone"
+            )
         elif name == "_summary":
             self.summary = value
         elif name == "_elements":
@@ -466,6 +476,8 @@ class _Reading:
         if modifier == "missing":
             missing = criteria.missing(code, alternatives)
             return missing if code not in _COLUMNS else NOTHING if missing.missing else EVERYTHING
+        if code in _READ:
+            return criteria.in_words(code, alternatives)
         if code == "_id":
             return _ids(modifier, [criteria.unescape(name, one) for one in alternatives])
         if code == "_lastUpdated":
@@ -508,6 +520,8 @@ class _Reading:
                 return criteria.of_type(code, alternatives)
             case "token", _:
                 return criteria.token(code, alternatives)
+            case "reference", "above" | "below":
+                return criteria.hierarchy(code, modifier, alternatives, self._targets(code), self.base_url)
             case _, "identifier":
                 return criteria.token(f"{code}:identifier", alternatives)
             case _:
@@ -607,6 +621,11 @@ def _refusal(resource_type: str, name: str) -> str | None:
     found = parameter(resource_type, code)
     if found is None:
         return f"it is not a search parameter of {resource_type} that is known here"
+    if code in _READ:
+        return "the modifier is not supported" if colon else None
+    if found.type == "reference" and modifier in ("above", "below"):
+        known = criteria.HIERARCHIES.keys() & set(_target_types(resource_type, code))
+        return None if known else "nothing that it refers to is known to be a part of another"
     if colon and (reason := _modifier_refusal(found, code, modifier)) is not None:
         return reason
     if is_supported(found):
@@ -652,6 +671,7 @@ def _sort(resource_type: str, value: str) -> tuple[SortKey, ...]:
             found is None
             or found.type not in SORTABLE_TYPES
             or found.usage == "phonetic"
+            or not found.expression
             or not (is_supported(found) or found.code in _COLUMNS)
         ):
             raise NotSupported(f"{_shown(key.parameter)} cannot be sorted by")
@@ -660,6 +680,8 @@ def _sort(resource_type: str, value: str) -> tuple[SortKey, ...]:
     return keys
 
 
+_READ = ("_text", "_content")
+"""Parameters about the words of a resource, which is read for them."""
 _COLUMNS = ("_id", "_lastUpdated")
 """Parameters that every record has a value for, in a column of its own."""
 
@@ -688,6 +710,8 @@ def _types_looked_at(criterion: Criterion) -> set[str]:
             return {resource_type, *_types_looked_at(inner)}
         case ListCriterion():
             return {"List"}
+        case HierarchyCriterion(references=references):
+            return {one.partition("/")[0] for one in references}
     return {one for part in criteria.parts_of(criterion) for one in _types_looked_at(part)}
 
 
@@ -707,6 +731,8 @@ def _size(criterion: Criterion) -> int:
             return _size(inner)
         case ListCriterion(ids):
             return len(ids)
+        case HierarchyCriterion(references=references):
+            return len(references)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return sum(_size(part) for parts in (*whole, *elements) for part in parts)
         case _:

@@ -18,6 +18,7 @@ from app.fhir.criteria import (
     DateCriterion,
     EveryCriterion,
     HasCriterion,
+    HierarchyCriterion,
     IdCriterion,
     LastUpdatedCriterion,
     ListCriterion,
@@ -30,6 +31,7 @@ from app.fhir.criteria import (
     StringCriterion,
     TokenCriterion,
     UriCriterion,
+    WordsCriterion,
     parts_of,
 )
 from app.fhir.positions import Circle
@@ -99,8 +101,8 @@ def shape_of(criterion: Criterion) -> Shape:
             return (MissingCriterion, missing)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return (CompositeCriterion, _shapes(whole), _shapes(elements))
-        case ChainCriterion() | HasCriterion() | ListCriterion():
-            raise TypeError("what other resources say is looked up before the store is asked")
+        case ChainCriterion() | HasCriterion() | ListCriterion() | HierarchyCriterion() | WordsCriterion():
+            raise TypeError("what no index tells is settled before the store is asked")
 
 
 def _shapes(alternatives: Iterable[Iterable[Criterion]]) -> tuple[tuple[Shape, ...], ...]:
@@ -141,7 +143,7 @@ def values_of(name: str, criterion: Criterion) -> dict[str, Any]:
             return {name: key}
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return _of_param(name, criterion) | _parts(f"{name}_w", whole) | _parts(f"{name}_e", elements)
-        case ChainCriterion() | HasCriterion() | ListCriterion():
+        case ChainCriterion() | HasCriterion() | ListCriterion() | HierarchyCriterion() | WordsCriterion():
             return {}
 
 
