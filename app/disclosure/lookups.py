@@ -111,7 +111,7 @@ class Lookups:
             case _ if not is_open(criterion):
                 return criterion
             case WordsCriterion() if left is not None:
-                return await self._having(criterion, left)
+                return await self._having(asked, criterion, left)
             case ChainCriterion():
                 found = await self.targets(asked, criterion, within)
                 named = [f"{one.record.resource_type}/{one.record.id}" for one in found]
@@ -159,11 +159,11 @@ class Lookups:
             if whole.type == kind and whole.id
         ]
 
-    async def _having(self, criterion: WordsCriterion, left: Question) -> IdCriterion:
+    async def _having(self, asked: Asked, criterion: WordsCriterion, left: Question) -> IdCriterion:
         """Those that ``left`` asks for and that have the words, read a few at a time. Raises TooCostly."""
         ids: dict[str, None] = {}
         for _ in range(MOST_CANDIDATES // _AT_ONCE):
-            page = await self._finding.page(left)
+            page = await self._finding.page(asked, left)
             read = (row.record for row in page.rows)
             ids |= dict.fromkeys(one.id for one in read if criterion.matches(body_of(one.content)))
             if not page.more:

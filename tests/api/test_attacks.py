@@ -439,12 +439,24 @@ _NAMES = st.sampled_from(
             "_format",
             ":",
         ),
+        *("_filter", "_text", "_content", "phonetic", "near", "performer:below"),
     ]
 )
 _VALUES = st.text(max_size=12) | st.sampled_from(
     [
         *("p1", "Patient/p1", "0", "-date", "gt9999-12-31", "lt0001", "eq0000", "9999-12-31T23:59:60Z", "|"),
         *("http://x|", ",", "\\", "\\,", "$", "ap2026", "ap0001-01-01", "ap9999-12-31", "_id", "1e999"),
+        *(
+            "code eq a",
+            "not(_id eq o1)",
+            'code eq "\\u0000"',
+            "a[b",
+            "(a or b) -c*",
+            '"a b',
+            "1|2|3|km",
+            "0|0|1e9|pm",
+        ),
+        *('_text eq "a" or near eq 1', "birthdate po 9999", 'name gt "\\ud800"', "not(", "x pr false"),
     ]
 )
 

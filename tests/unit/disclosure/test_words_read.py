@@ -1,6 +1,7 @@
 """Reading for words stops where it would become too much, and reads each candidate once (R4 search, 3.1.1.4.11)."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -26,7 +27,7 @@ def _row(place: int) -> Row:
     custodian = ods_code("RX1")
     facets = Facets(resource_type="Organization", id=f"o{place}", custodian=custodian)
     record = Record("Organization", f"o{place}", 1, at, False, custodian, content, NO_PATIENT, (), facets)
-    return Row(record, at)
+    return Row(record, at, None)
 
 
 class Kept(Finding):
@@ -36,7 +37,7 @@ class Kept(Finding):
         self.count = count
         self.questions: list[Question] = []
 
-    async def page(self, question: Question) -> Page:
+    async def page(self, asked: Asked, question: Question) -> Page:
         self.questions.append(question)
         first = 0 if question.after is None else int(question.after.id.removeprefix("o")) + 1
         last = min(first + question.limit, self.count)
@@ -45,7 +46,8 @@ class Kept(Finding):
 
 async def resolved(kept: Kept, *criteria: Criterion) -> tuple[Criterion, ...]:
     lookups = Lookups(cast(Gate, None), kept)
-    return await lookups.resolved(cast(Asked, None), "Organization", criteria, EVERYBODY)
+    asked = cast(Asked, SimpleNamespace(caller=SimpleNamespace(client_id="c1", organisation="RX1")))
+    return await lookups.resolved(asked, "Organization", criteria, EVERYBODY)
 
 
 async def test_what_has_the_words_is_named_by_its_id() -> None:
