@@ -44,7 +44,8 @@ def _rest(token_url: str) -> dict[str, Any]:
             "Dates are compared as R4 says: eq is containment, ap is overlap. A patient-scoped search goes to every "
             "source that may hold something; its outcome entry has one line for each. Reference parameters can be "
             "chained, and _has reverses a chain, over at most five references; _include and _revinclude take "
-            ":iterate. _sort takes any parameter with an order, and several. Pages are one snapshot for an hour."
+            ":iterate. _filter takes R4's whole grammar; _text and _content ask for words. _sort takes any parameter "
+            "with an order, and several. Pages are one snapshot for an hour."
         ),
         "security": _security(token_url),
         "resource": [_resource(resource_type) for resource_type in sorted(RESOURCE_TYPES)],
