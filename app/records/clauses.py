@@ -70,7 +70,7 @@ def by_token(shape: Shape) -> bool:
         case (kind, parts) if kind is EveryCriterion:
             return any(map(by_token, parts))
         case (kind, parts) if kind is AnyCriterion:
-            return all(map(by_token, parts))
+            return bool(parts) and all(map(by_token, parts))
     return shape[0] in _TOKENS
 
 
@@ -96,13 +96,23 @@ def shape_of(criterion: Criterion) -> Shape:
         case NearCriterion(alternatives=circles):
             return (NearCriterion, len(circles))
         case NotCriterion() | EveryCriterion() | AnyCriterion():
-            return (type(criterion), tuple(map(shape_of, parts_of(criterion))))
+            return (type(criterion), tuple(map(shape_of, _parts_asked(criterion))))
         case MissingCriterion(missing=missing):
             return (MissingCriterion, missing)
         case CompositeCriterion(in_whole=whole, in_elements=elements):
             return (CompositeCriterion, _shapes(whole), _shapes(elements))
         case ChainCriterion() | HasCriterion() | ListCriterion() | HierarchyCriterion() | WordsCriterion():
             raise TypeError("what no index tells is settled before the store is asked")
+
+
+def _parts_asked(criterion: Criterion) -> tuple[Criterion, ...]:
+    """Its parts. One of several keys is one question of the index: those among alternatives are put together."""
+    parts = parts_of(criterion)
+    if not isinstance(criterion, AnyCriterion):
+        return parts
+    keys = tuple(key for part in parts if isinstance(part, _TOKENS) for key in part.keys)
+    others = tuple(part for part in parts if not isinstance(part, _TOKENS))
+    return (TokenCriterion("", (), keys), *others) if keys else others
 
 
 def _shapes(alternatives: Iterable[Iterable[Criterion]]) -> tuple[tuple[Shape, ...], ...]:
@@ -138,7 +148,7 @@ def values_of(name: str, criterion: Criterion) -> dict[str, Any]:
         case NearCriterion(alternatives=circles):
             return _of_param(name, criterion) | _near_values(name, circles)
         case NotCriterion() | EveryCriterion() | AnyCriterion():
-            return _parts(name, [parts_of(criterion)])
+            return _parts(name, [_parts_asked(criterion)])
         case MissingCriterion(key=key):
             return {name: key}
         case CompositeCriterion(in_whole=whole, in_elements=elements):
@@ -225,7 +235,7 @@ def clause_of(name: str, shape: Shape, *, bound: bool, indexed: bool = True) -> 
         case (kind, count) if kind is _Named:
             return _has_one_of(name, count)
         case (kind, parts) if kind in _LOGICAL:
-            indexed = indexed and kind is not NotCriterion
+            indexed = indexed and by_token(shape)
             found = [
                 clause_of(f"{name}0_{part}", shape, bound=bound, indexed=indexed)
                 for part, shape in enumerate(parts)
