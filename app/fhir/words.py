@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 from xml.parsers import expat
 
 from app.errors import MalformedSearch, TooCostly
-from app.fhir.definitions import is_primitive, json_names
+from app.fhir.definitions import RESOURCE_TYPES, is_primitive, json_names
 from app.fhir.keys import fold
 
 # Words of a text.
@@ -144,7 +144,7 @@ def _texts(value: Any, kind: str) -> Iterator[str]:
             yield from _narrative(value)
         case str() if kind in _TEXTS:
             yield value
-        case {"resourceType": str(inner)} if kind == "Resource":
+        case {"resourceType": str(inner)} if kind == "Resource" and inner in RESOURCE_TYPES:
             yield from _content(value, inner)
         case dict() if not is_primitive(kind):
             yield from _content(value, kind)

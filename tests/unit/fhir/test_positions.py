@@ -39,6 +39,16 @@ def test_what_lies_within_the_distance_is_in_the_circle_and_its_boxes(
     assert Circle(latitude, longitude, metres + 1).holds(*there)
 
 
+@pytest.mark.parametrize("latitude", [0, 30, 60, 75, -60])
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.99])
+def test_the_boxes_are_as_wide_as_the_circle_is_where_it_is_widest(latitude: float, part: float) -> None:
+    metres = radians(90 - abs(latitude)) * EARTH_RADIUS_METRES * part
+    boxes = Circle(latitude, 170, metres).boxes
+    for degree in range(360):
+        there = destination(latitude, 170, metres, radians(degree))
+        assert any(box.holds(*there) for box in boxes), degree
+
+
 @given(latitudes, longitudes, latitudes, longitudes, distances)
 def test_what_is_farther_away_is_not_in_the_circle(
     latitude: float, longitude: float, other: float, elsewhere: float, metres: float

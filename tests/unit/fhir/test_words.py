@@ -287,6 +287,12 @@ def test_attachments_are_no_words() -> None:
     assert not content_words({"resourceType": "Binary", "data": "c2VjcmV0"}).hold(["c"], begins=True)
 
 
+def test_a_contained_resource_of_no_type_has_no_words_of_its_own() -> None:
+    body = {**OBSERVATION, "contained": [{"resourceType": "Nothing", "name": "x1"}, {"name": "x2"}, 5]}
+    assert not content_words(body).hold(["x"], begins=True)
+    assert content_words(body).hold(["pulse"], begins=False)
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
