@@ -66,6 +66,21 @@ async def test_every_example_is_answered_as_the_page_says(
             assert re.fullmatch(pattern, answer.headers[name]), f"{one.method} {one.target}: {name}"
 
 
+async def test_every_example_of_a_search_is_answered(world: World, rx1: dict[str, str]) -> None:
+    await world.patient(rx1, "p1")
+    answered, _, refused = (PAGES / "search.md").read_text().partition("## What is not")
+    for text, status in ((answered, 200), (refused, 400)):
+        asked = re.findall(r"`GET\s+([A-Z][A-Za-z]*\?[^`]*)`", text)
+        assert len(asked) > 5
+        for one in asked:
+            kind, _, query = one.replace("\\|", "|").partition("?")
+            pairs = [pair.partition("=")[::2] for pair in query.split("&")]
+            answer = await world.http.get(
+                f"/fhir/{kind}", params=pairs, headers={**rx1, "Prefer": "handling=strict"}
+            )
+            assert answer.status_code == status, f"{one}: {answer.text}"
+
+
 def test_every_page_is_in_the_index_and_every_link_leads_somewhere() -> None:
     index = (PAGES / "README.md").read_text()
     pages = {one.name for one in PAGES.glob("*.md")} - {"README.md"}
