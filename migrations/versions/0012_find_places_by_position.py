@@ -5,7 +5,7 @@ Positions, and the keys of names by their sound, are written when the records ar
 
 from app.migrate import execute
 
-revision, down_revision = "0015", "0011"
+revision, down_revision = "0012", "0011"
 
 
 def upgrade() -> None:
