@@ -101,6 +101,8 @@ async def _carry_out(use: UseCases, asked: Asked, request: BundleRequest, prefer
     asked.interaction, handler = handlers[method]
     if asked.interaction in _OF_ONE and "id" in parameters:
         _refuse_criteria(request)
+    if asked.interaction in _WRITTEN and parameters.get("type") == "Binary" != request.resource_type:
+        raise BadRequest("In a Bundle a Binary is sent as a resource, not as what it holds.")
     release = await handler(use, asked, _http(request, parameters, prefer))
     text = linked(release.body, asked.interaction, asked.request.base_url, asked.links_under)
     return release if text is release.body else replace(release, body=text)
@@ -115,6 +117,7 @@ _OF_ONE = frozenset(
         Interaction.DELETE,
     }
 )
+_WRITTEN = frozenset({Interaction.CREATE, Interaction.UPDATE})
 _SHAPING = frozenset({"_format", "_pretty", "_summary", "_elements"})
 
 

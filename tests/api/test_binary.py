@@ -383,6 +383,48 @@ async def test_a_document_and_its_bytes_are_written_in_one_transaction(
     await indistinguishable(world, rx2, url.removeprefix("Binary/"))
 
 
+async def test_bytes_wait_for_a_document_that_waits_for_a_search(world: World, rx1: Who, rx2: Who) -> None:
+    await world.patient(rx1, "p1")
+    await world.put("DocumentReference/d1", a_document("d1"), rx1)
+    await world.delete("DocumentReference/d1", rx1)
+    custodian = {"reference": "Organization?name=North"}
+    entries: list[dict[str, Any]] = [
+        {
+            "resource": a_binary("b1", "DocumentReference/d1"),
+            "request": {"method": "PUT", "url": "Binary/b1"},
+        },
+        {
+            "resource": a_document("d1", url="Binary/b1", custodian=custodian),
+            "request": {"method": "PUT", "url": "DocumentReference/d1"},
+        },
+        {
+            "resource": {"resourceType": "Organization", "id": "o1", "name": "North"},
+            "request": {"method": "PUT", "url": "Organization/o1"},
+        },
+        {"request": {"method": "GET", "url": "Binary/b1"}},
+    ]
+    done = await world.post("", {"resourceType": "Bundle", "type": "transaction", "entry": entries}, rx1)
+    assert done.status_code == 200, done.text
+    assert done.json()["entry"][3]["resource"]["resourceType"] == "Binary", "in a Bundle always the resource"
+    assert (await world.get("Binary/b1", rx2)).content == PDF
+    await world.post("Consent", a_consent("p1", **denied_to("RX2")), rx1)
+    await indistinguishable(world, rx2, "b1")
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+@pytest.mark.parametrize("request_", [("POST", "Binary"), ("PUT", "Binary/x1")])
+async def test_what_is_no_binary_is_not_made_one_by_a_bundle(
+    kind: str, request_: tuple[str, str], world: World, rx1: Who
+) -> None:
+    entry = {
+        "resource": {"resourceType": "Patient", "id": "x1"},
+        "request": {"method": request_[0], "url": request_[1]},
+    }
+    done = await world.post("", {"resourceType": "Bundle", "type": kind, "entry": [entry]}, rx1)
+    status = done.json()["entry"][0]["response"]["status"][:3] if kind == "batch" else str(done.status_code)
+    assert status in ("400", "422")
+
+
 async def test_a_transaction_names_the_binary_that_belongs_to_nothing(world: World, rx1: Who) -> None:
     await world.patient(rx1, "p1")
     await world.put("DocumentReference/d1", a_document("d1"), rx1)
