@@ -46,6 +46,11 @@ class Asked:
     whose: Whose | PatientIdentity | None = None
     recorded: bool = False
     prefers: Preference = Preference.REPRESENTATION
+    links_under: str | None = None
+    """The FHIR base as the caller reaches it, where a trusted proxy says that it is another than the configured one.
+
+    For links alone. What is ours is decided under ``request.base_url``, whatever a header says.
+    """
 
 
 @dataclass(frozen=True, slots=True)

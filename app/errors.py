@@ -236,6 +236,14 @@ class UnsupportedMediaType(CandourError):
     text = "Send FHIR R4 as application/fhir+json or application/fhir+xml, in UTF-8."
 
 
+class UnsupportedCoding(UnsupportedMediaType):
+    text = "Send the body as it is or as gzip; no other Content-Encoding is understood here."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Accept-Encoding": "gzip"}
+
+
 class TooLarge(CandourError):
     status, code, text = (
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -13,8 +13,10 @@ from fastapi.telemetry import TelemetryConfig
 
 from app.api import bundles, discovery, health, interactions, token
 from app.api.caller import Door
+from app.api.cors import CrossOrigin
 from app.api.endpoints import UseCases
 from app.api.errors import answer_failures
+from app.api.forwarded import Proxies
 from app.api.journal import Journal
 from app.audit.event import NodeNames
 from app.audit.log import AuditLog
@@ -85,16 +87,18 @@ async def services(settings: Settings, database_url: str) -> AsyncIterator[Servi
 def create_app(node: Services) -> FastAPI:
     """The ASGI application over these services."""
     app = FastAPI(title="Candour", docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
-    base = node.settings.fhir_base
+    base, origins = node.settings.fhir_base, node.settings.allowed_origins
     # The records first: every request is matched against the routes in their order.
     app.router.routes[:0] = [
         *interactions.routes(node.use_cases),
         *bundles.routes(node.use_cases),
         *token.routes(node.tokens),
         *health.routes(node.database, node.log),
-        *discovery.routes(base, node.keys, started=datetime.now(UTC)),
+        *discovery.routes(base, node.keys, started=datetime.now(UTC), cors=bool(origins)),
     ]
     answer_failures(app)
+    if origins:
+        app.add_middleware(CrossOrigin, origins=origins)
     app.add_middleware(Journal)
     return app
 
@@ -124,7 +128,12 @@ def _bound(
     )
     submission = Submission(Writing(database, log, consents, clock, settings.nhs_number_system, base))
     use_cases = UseCases(
-        door=Door(Verifier(keys, base, base, clock), clock, base),
+        door=Door(
+            Verifier(keys, base, base, clock),
+            clock,
+            base,
+            Proxies.of(settings.proxy_networks, settings.forwarded_headers, base),
+        ),
         disclosure=Disclosure(reading),
         submission=submission,
         exchange=Exchange(submission, reading),

@@ -31,6 +31,8 @@ async def _serve(settings: Settings, database: Opened) -> None:
             port=settings.port,
             http="httptools",
             access_log=False,
+            # Whom to believe is a setting of ours (app/api/forwarded); the server would believe whoever is local.
+            proxy_headers=False,
             log_config=None,
             server_header=False,
             date_header=True,

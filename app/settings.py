@@ -1,11 +1,21 @@
 """Every environment variable, typed. What security needs has no default that runs open."""
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.vocabulary import NHS_NUMBER_SYSTEM, OdsCode, ods_code
+
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+"""As a browser writes it: lower case, no path, no trailing slash."""
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in value.split(",") if one.strip())
 
 
 class Settings(BaseSettings):
@@ -37,12 +47,43 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=12, ge=2, le=200)
     policy_file: Path | None = None
     """Default policy by purpose; unset: the one shipped with the service."""
+    trusted_proxies: str = ""
+    """Networks (CIDR, comma-separated) of the proxies whose forwarded headers are believed; empty: nobody's."""
+    forwarded_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """What those proxies write: X-Forwarded-For, -Proto, -Host and -Prefix, or Forwarded (RFC 7239)."""
+    cors_origins: str = ""
+    """Origins (comma-separated) whose browser apps may call; ``*``: any; empty: none."""
     log_level: str = "INFO"
 
     @field_validator("base_url")
     @classmethod
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for one in _listed(value):
+            ip_network(one)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for one in _listed(value):
+            if one != "*" and not _ORIGIN.fullmatch(one):
+                raise ValueError(
+                    f"{one} is not an origin: scheme, host and port alone, e.g. https://app.example"
+                )
+        return value
+
+    @property
+    def proxy_networks(self) -> tuple[str, ...]:
+        return _listed(self.trusted_proxies)
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        return _listed(self.cors_origins)
 
     @property
     def fhir_base(self) -> str:

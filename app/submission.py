@@ -6,7 +6,7 @@ Either both are durable when a method returns, or neither is (ARCHITECTURE 3.3, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -34,6 +34,7 @@ from app.errors import (
     PreconditionFailed,
     in_entry,
 )
+from app.fhir.binaries import stands_for
 from app.fhir.compartments import in_patient_compartment, patients_named, patients_of
 from app.fhir.facets import Facets, facets_of
 from app.fhir.indexing import IndexValues, extract
@@ -70,6 +71,12 @@ class Draft:
     index: IndexValues
     entry: int | None = None
     """Its place in the Bundle that it came in."""
+    context: str | None = None
+    """The resource, as ``Type/id``, whose patients a Binary belongs to, as long as they are not among its own yet."""
+
+    @property
+    def reference(self) -> str:
+        return f"{self.resource_type}/{self.id}"
 
     @property
     def named(self) -> in_entry:
@@ -289,6 +296,7 @@ class Submission:
             facets,
             extract(body, base),
             entry,
+            stands_for(body, base) if resource_type == "Binary" else None,
         )
 
     async def patched(
@@ -319,6 +327,7 @@ class Submission:
     ) -> list[Written]:
         """First versions of many, in one round trip a batch. Raises Conflict when an id is taken."""
         now = self._now()
+        drafts = [await self.settled(connection, draft, drafts) for draft in drafts]
         whose = await self._registered(connection, drafts, asked.caller.organisation)
         versions = [_version(draft, whose, 1, now) for draft in drafts]
         await store.create(connection, versions)
@@ -373,13 +382,14 @@ class Submission:
         _only_the_custodian(before, draft.custodian)
         _in_the_state(before, if_match)
         _not_in_the_state(before, if_none_match)
+        draft = await self.settled(connection, draft, ())
         whose = await self._registered(connection, [draft], draft.custodian)
         owner = _owner(draft, whose)
         asked.whose = owner
         others = (*_others(draft, whose), *await self._concerned(connection, before))
         if _says_the_same(draft, before):
             return Written(
-                _reference(draft),
+                draft.reference,
                 before.version,
                 before.last_updated,
                 before.content,
@@ -393,7 +403,7 @@ class Submission:
             raise BusinessRule("A resource stays in the record of the patient it was first written for.")
         await store.replace(connection, version, before)
         written = Written(
-            _reference(draft),
+            draft.reference,
             version.version,
             version.last_updated,
             version.content,
@@ -451,6 +461,39 @@ class Submission:
             asked.whose,
             changed=False,
         )
+
+    async def settled(self, connection: asyncpg.Connection, draft: Draft, beside: Iterable[Draft]) -> Draft:
+        """A Binary with the patients of the resource that stands for it: one of those ``beside`` it, or kept already.
+
+        Raises BusinessRule when its custodian keeps no such resource: what others keep is not told.
+        """
+        if draft.context is None:
+            return draft
+        written = next((one for one in beside if one.reference == draft.context), None)
+        if written is not None:
+            patients = written.patients
+        else:
+            with draft.named:
+                patients = await self._patients_of(connection, draft.context, draft.custodian)
+        together = tuple(dict.fromkeys((*draft.patients, *patients)))
+        return replace(draft, patients=together, context=None)
+
+    async def _patients_of(
+        self, connection: asyncpg.Connection, reference: str, custodian: OdsCode
+    ) -> tuple[str, ...]:
+        resource_type, _, id = reference.partition("/")
+        if resource_type == "Patient":
+            return (id,)
+        kept = await store.seen(connection, resource_type, id)
+        if kept is None or kept.deleted or kept.custodian != custodian:
+            raise BusinessRule(
+                "securityContext refers to nothing that your organisation keeps here. Write that resource first, or "
+                "both in one transaction, or refer to your own Patient.",
+                expression="Binary.securityContext",
+            )
+        keys = [key for key in (kept.patient_key, *kept.also_patients) if key != NO_PATIENT]
+        found = [await identity.by_key(connection, PatientKey(key)) for key in keys]
+        return tuple(one.patient.id for one in found if one is not None)
 
     async def _registered(
         self, connection: asyncpg.Connection, drafts: Sequence[Draft], custodian: OdsCode
@@ -609,10 +652,6 @@ def _owner(draft: Draft, whose: dict[str, Registered]) -> Registered | None:
 
 def _others(draft: Draft, whose: dict[str, Registered]) -> tuple[Registered, ...]:
     return tuple(whose[id] for id in draft.patients[1:])
-
-
-def _reference(draft: Draft) -> str:
-    return f"{draft.resource_type}/{draft.id}"
 
 
 def _one_person(written: Sequence[Written]) -> Registered | None:

@@ -15,6 +15,7 @@ from starlette.types import Message, Scope
 
 from app.api.caller import resource_body
 from app.api.endpoints import Address, UseCases, endpoint, pairs_of, recorded
+from app.api.forwarded import linked
 from app.api.interactions import ADDRESSES, AT_BASE, Handlers, answers
 from app.api.outcome import outcome
 from app.asked import Asked, Release
@@ -100,7 +101,11 @@ async def _carry_out(use: UseCases, asked: Asked, request: BundleRequest, prefer
     asked.interaction, handler = handlers[method]
     if asked.interaction in _OF_ONE and "id" in parameters:
         _refuse_criteria(request)
-    return await handler(use, asked, _http(request, parameters, prefer))
+    if asked.interaction in _WRITTEN and parameters.get("type") == "Binary" != request.resource_type:
+        raise BadRequest("In a Bundle a Binary is sent as a resource, not as what it holds.")
+    release = await handler(use, asked, _http(request, parameters, prefer))
+    text = linked(release.body, asked.interaction, asked.request.base_url, asked.links_under)
+    return release if text is release.body else replace(release, body=text)
 
 
 _OF_ONE = frozenset(
@@ -112,6 +117,7 @@ _OF_ONE = frozenset(
         Interaction.DELETE,
     }
 )
+_WRITTEN = frozenset({Interaction.CREATE, Interaction.UPDATE})
 _SHAPING = frozenset({"_format", "_pretty", "_summary", "_elements"})
 
 

@@ -3,13 +3,17 @@
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import Request as HttpRequest
+from starlette.types import Scope
 
+from app.api.coding import expanded, is_gzip
+from app.api.forwarded import Proxies
+from app.api.preferences import returned
 from app.api.representation import is_xml_body
 from app.api.turnstile import Turnstile
-from app.asked import Asked, Preference
+from app.asked import Asked
 from app.audit.entry import Interaction
 from app.errors import BadRequest, NotAuthenticated, TooLarge, UnsupportedMediaType
 from app.fhir.xml import from_xml
@@ -21,15 +25,17 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}\Z")
 
 
 _LARGE = 64 * 1024
-_RETURNS = {one.value.encode(): one for one in Preference}
 
 
 class Door:
     """What every interaction needs before a use case is called."""
 
-    def __init__(self, verifier: TokenVerifier, clock: Clock, base_url: str) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, clock: Clock, base_url: str, proxies: Proxies | None = None
+    ) -> None:
         self._verifier = verifier
         self._clock = clock
+        self._proxies = proxies
         self.base_url = base_url
         self.turnstile = Turnstile()
 
@@ -38,7 +44,10 @@ class Door:
         headers = dict(http.scope["headers"])
         caller = self._caller(headers)
         asked = Asked(self.request(http), caller, interaction)
-        asked.prefers = preference(headers.get(b"prefer", b""))
+        if b"prefer" in headers:
+            asked.prefers = returned(http.scope["headers"])
+        if self._proxies is not None:
+            asked.links_under = self._proxies.seen(http.scope).base_url
         return asked
 
     def request(self, http: HttpRequest) -> Request:
@@ -46,16 +55,21 @@ class Door:
         scope = http.scope
         headers = dict(scope["headers"])
         query = scope["query_string"].decode("latin-1")
-        client = scope.get("client")
         return Request(
             trace_id=trace_id(_text(headers, b"traceparent")),
             request_id=request_id(_text(headers, b"x-request-id")),
             at=self._clock.now(),
             method=scope["method"],
             target=f"{scope['path']}?{query}" if query else scope["path"],
-            client_address=client[0] if client else "",
+            client_address=self._client_address(scope),
             base_url=self.base_url,
         )
+
+    def _client_address(self, scope: Scope) -> str:
+        if self._proxies is not None:
+            return self._proxies.seen(scope).client_address
+        client = scope.get("client")
+        return client[0] if client else ""
 
     def _caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         scheme, _, token = (_text(headers, b"authorization") or "").partition(" ")
@@ -67,15 +81,6 @@ class Door:
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     found = headers.get(name)
     return None if found is None else found.decode("latin-1")
-
-
-def preference(prefer: bytes) -> Preference:
-    """The first ``return`` of a Prefer header that is known here (RFC 7240, 2 and 4.2)."""
-    for part in re.split(rb"[,;]", prefer):
-        name, _, value = part.partition(b"=")
-        if name.strip().lower() == b"return" and (found := _RETURNS.get(value.strip(b' "\t'))):
-            return found
-    return Preference.REPRESENTATION
 
 
 def trace_id(traceparent: str | None) -> str:
@@ -112,13 +117,19 @@ async def form_body(http: HttpRequest, limit: int) -> str:
 
 
 async def body(http: HttpRequest, limit: int) -> bytes:
+    """At most ``limit`` bytes, as sent and once more when they are expanded. Raises TooLarge, UnsupportedMediaType."""
+    packed = is_gzip(http.headers.get("content-encoding", ""))
     announced = http.headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and len(announced) < 20 and int(announced) > limit:
         raise TooLarge
-    pieces, size = [], 0
+    sent = _sent(http, limit)
+    return await expanded(sent, limit) if packed else b"".join([piece async for piece in sent])
+
+
+async def _sent(http: HttpRequest, limit: int) -> AsyncIterator[bytes]:
+    size = 0
     async for piece in http.stream():
         size += len(piece)
         if size > limit:
             raise TooLarge
-        pieces.append(piece)
-    return b"".join(pieces)
+        yield piece

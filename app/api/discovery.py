@@ -20,10 +20,12 @@ from app.smart.keys import KeyStore
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Cache-Control": "public, max-age=300"}
 
 
-def routes(base_url: str, keys: KeyStore, *, started: datetime) -> list[Route]:
+def routes(base_url: str, keys: KeyStore, *, started: datetime, cors: bool = False) -> list[Route]:
     token_url = base_url.rsplit("/", 1)[0] + "/oauth/token"
     jwks_url = base_url.rsplit("/", 1)[0] + "/.well-known/jwks.json"
-    statement = capability_statement(base_url, token_url, date=instant(started), version=version("candour"))
+    statement = capability_statement(
+        base_url, token_url, date=instant(started), version=version("candour"), cors=cors
+    )
     configuration = smart_configuration(issuer=base_url, token_url=token_url, jwks_url=jwks_url)
 
     @cache

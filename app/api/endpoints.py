@@ -13,14 +13,22 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.caller import Door
 from app.api.errors import log_failure
+from app.api.forwarded import linked
 from app.api.outcome import refusal
-from app.api.representation import PLAIN_JSON, Representation, wanted
+from app.api.representation import PLAIN_JSON, VARIES, Representation, wanted, wanted_or_plain
 from app.asked import Asked, Preference, Release
 from app.audit.entry import Interaction
 from app.disclosure import Disclosure
-from app.errors import CandourError, MalformedSearch, MethodNotAllowed, NotAuthenticated, TooManyTurnedAway
+from app.errors import (
+    CandourError,
+    MalformedSearch,
+    MethodNotAllowed,
+    NotAuthenticated,
+    TooManyTurnedAway,
+)
 from app.exchange import Exchange
 from app.exchange.responses import said
+from app.fhir.bundle import under
 from app.fhir.instants import http_date
 from app.submission import Submission
 
@@ -44,8 +52,13 @@ Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
 Answering = Callable[[HttpRequest], Awaitable[Response]]
 
+Shaping = Callable[[Scope, Mapping[bytes, bytes]], Representation]
+"""How the answer is to be written; raises NotAcceptable."""
 
-def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answering:
+
+def endpoint(
+    use: UseCases, interaction: Interaction, handler: Handler, shaped: Shaping = wanted
+) -> Answering:
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
     async def answer(http: HttpRequest) -> Response:
@@ -53,11 +66,11 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
         try:
             asked = use.door.asked(http, interaction)
         except NotAuthenticated as error:
-            return refusal(await turned_away(use, http, interaction, error))
+            return refusal(await turned_away(use, http, interaction, error), wanted_or_plain(http.scope))
         try:
-            shape = wanted(http.scope, dict(http.scope["headers"]))
+            shape = shaped(http.scope, dict(http.scope["headers"]))
             release = await handler(use, asked, http)
-            if len(release.body) > _LARGE and shape != PLAIN_JSON:
+            if len(release.body) > _LARGE and shape.takes_long:
                 return await asyncio.to_thread(rendered, asked, release, shape)
             return rendered(asked, release, shape)
         except CandourError as error:
@@ -102,14 +115,19 @@ def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
     if release.last_modified is not None:
         headers["Last-Modified"] = http_date(release.last_modified)
     if release.location is not None:
-        headers["Location"] = release.location
+        headers["Location"] = _reachable(asked, release.location)
         if asked.prefers is Preference.MINIMAL:
             return shape.response("", release.status, headers)
         if asked.prefers is Preference.OUTCOME:
             return shape.response(said(release.status), release.status, headers)
     if release.status in (204, 304):
-        return Response(None, release.status, headers)
-    return shape.response(release.body, release.status, headers)
+        return Response(None, release.status, headers if release.status == 204 else {**headers, **VARIES})
+    text = linked(release.body, asked.interaction, asked.request.base_url, asked.links_under)
+    return shape.response(text, release.status, headers)
+
+
+def _reachable(asked: Asked, url: str) -> str:
+    return url if asked.links_under is None else under(url, asked.request.base_url, asked.links_under)
 
 
 class Address:
@@ -125,7 +143,7 @@ class Address:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self._by_method.get(scope["method"])
         if answer is None:
-            response = refusal(MethodNotAllowed(sorted(self._by_method)))
+            response = refusal(MethodNotAllowed(sorted(self._by_method)), wanted_or_plain(scope))
         else:
             response = await answer(HttpRequest(scope, receive, send))
         await response(scope, receive, send)

@@ -10,8 +10,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from app.api.outcome import refusal
-from app.api.representation import PLAIN_JSON, Representation, wanted
-from app.errors import BadRequest, CandourError, MethodNotAllowed, NotAcceptable, UnknownRoute
+from app.api.representation import wanted_or_plain
+from app.errors import BadRequest, CandourError, MethodNotAllowed, UnknownRoute
 
 log = structlog.get_logger()
 
@@ -27,25 +27,21 @@ async def _unrouted(http: HttpRequest, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "GET") if isinstance(error, HTTPException) else "GET"
-        return refusal(MethodNotAllowed([one.strip() for one in allowed.split(",")]), _shape(http))
-    return refusal(UnknownRoute() if status == HTTPStatus.NOT_FOUND else BadRequest(), _shape(http))
-
-
-def _shape(http: HttpRequest) -> Representation:
-    """What the caller wants, as far as that can be told."""
-    try:
-        return wanted(http.scope, dict(http.scope["headers"]))
-    except NotAcceptable:
-        return PLAIN_JSON
+        return refusal(
+            MethodNotAllowed([one.strip() for one in allowed.split(",")]), wanted_or_plain(http.scope)
+        )
+    return refusal(
+        UnknownRoute() if status == HTTPStatus.NOT_FOUND else BadRequest(), wanted_or_plain(http.scope)
+    )
 
 
 async def _named(http: HttpRequest, error: Exception) -> Response:
-    return refusal(error if isinstance(error, CandourError) else CandourError())
+    return refusal(error if isinstance(error, CandourError) else CandourError(), wanted_or_plain(http.scope))
 
 
 async def _unexpected(http: HttpRequest, error: Exception) -> Response:
     log_failure(error, http.method)
-    return refusal(CandourError())
+    return refusal(CandourError(), wanted_or_plain(http.scope))
 
 
 def log_failure(error: BaseException, method: str) -> None:

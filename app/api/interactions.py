@@ -10,10 +10,14 @@ from urllib.parse import urlencode
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
+from starlette.types import Scope
 
+from app.api.binaries import binary_body, wanted_of_binary, wanted_of_write
 from app.api.caller import body as sent_body
 from app.api.caller import form_body, resource_body
-from app.api.endpoints import Address, Answering, Handler, UseCases, endpoint, pairs_of
+from app.api.endpoints import Address, Answering, Handler, Shaping, UseCases, endpoint, pairs_of
+from app.api.preferences import preferred
+from app.api.representation import Representation, wanted
 from app.api.terminology import OPERATIONS
 from app.api.validating import validate_resource
 from app.asked import Asked, Release
@@ -75,7 +79,7 @@ async def history(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
 
 async def create(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type = _type(http)
-    body = await resource_body(http, use.max_body_bytes)
+    body = await _resource(use, asked, http, resource_type)
     criteria = http.headers.get("if-none-exist")
     if criteria is not None:
         return await use.exchange.create_if_none_exist(asked, resource_type, body, criteria)
@@ -88,15 +92,24 @@ async def update(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
         asked,
         resource_type,
         id,
-        await resource_body(http, use.max_body_bytes),
+        await _resource(use, asked, http, resource_type, id),
         if_match=http.headers.get("if-match"),
         if_none_match=http.headers.get("if-none-match"),
     )
 
 
+async def _resource(
+    use: UseCases, asked: Asked, http: HttpRequest, resource_type: str, id: str | None = None
+) -> bytes | str:
+    """The resource that was sent. A Binary may come as bytes, and is then made of them."""
+    if resource_type == "Binary":
+        return await binary_body(asked, http, use.max_body_bytes, id)
+    return await resource_body(http, use.max_body_bytes)
+
+
 async def update_where(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     """PUT [type]?[criteria]."""
-    body = await resource_body(http, use.max_body_bytes)
+    body = await _resource(use, asked, http, _type(http))
     return await use.exchange.update_if_one_matches(
         asked,
         _type(http),
@@ -208,7 +221,7 @@ async def search_system(use: UseCases, asked: Asked, http: HttpRequest) -> Relea
 
 
 async def _audit_events(use: UseCases, asked: Asked, given: dict[str, str]) -> Release:
-    unknown = set(given) - {"patient", "_count", "_before", "_format"}
+    unknown = set(given) - {"patient", "_count", "_before", "_format", "_pretty"}
     if unknown or "patient" not in given:
         raise MalformedSearch("AuditEvent is searched by patient, with _count; nothing else is supported.")
     count = given.get("_count", "50")
@@ -230,6 +243,7 @@ async def everything(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     unknown = {name for name, _ in pairs_of(http.scope["query_string"].decode("latin-1"))} - {
         "_count",
         "_format",
+        "_pretty",
     }
     if unknown:
         raise MalformedSearch(f"$everything does not support {', '.join(sorted(unknown))} here.")
@@ -267,7 +281,7 @@ def _count(http: HttpRequest) -> int | None:
 
 
 def _strict(http: HttpRequest) -> bool:
-    return "handling=strict" in http.headers.get("prefer", "").replace(" ", "")
+    return preferred(http.scope["headers"], "handling") == "strict"
 
 
 class _TypeSegment(StringConvertor):
@@ -346,10 +360,30 @@ AT_BASE: Handlers = {"GET": (Interaction.SEARCH, search_system)}
 """Beside transaction and batch."""
 
 
+def _for_binaries(of_binary: Shaping) -> Shaping:
+    """``of_binary`` at the addresses of Binary, the usual everywhere else."""
+
+    def shaped(scope: Scope, headers: Mapping[bytes, bytes]) -> Representation:
+        return (of_binary if scope["path_params"].get("type") == "Binary" else wanted)(scope, headers)
+
+    return shaped
+
+
+_SHAPINGS: Mapping[Interaction, Shaping] = {
+    Interaction.READ: _for_binaries(wanted_of_binary),
+    Interaction.VREAD: _for_binaries(wanted_of_binary),
+    Interaction.CREATE: _for_binaries(wanted_of_write),
+    Interaction.UPDATE: _for_binaries(wanted_of_write),
+}
+
+
 def routes(use: UseCases) -> list[Route]:
     return [Route(path, Address(answers(use, handlers))) for path, handlers in ADDRESSES]
 
 
 def answers(use: UseCases, handlers: Handlers) -> dict[str, Answering]:
-    by_method = {method: endpoint(use, *handler) for method, handler in handlers.items()}
+    by_method = {
+        method: endpoint(use, interaction, handler, _SHAPINGS.get(interaction, wanted))
+        for method, (interaction, handler) in handlers.items()
+    }
     return {**by_method, "HEAD": by_method["GET"]} if "GET" in by_method else by_method

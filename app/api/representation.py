@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
+from app.api.coding import Coding, coding, response, weight
 from app.errors import NotAcceptable, UnsupportedMediaType
 from app.fhir.text import pretty
 from app.fhir.xml import to_xml
@@ -18,8 +20,15 @@ from app.fhir.xml import to_xml
 FHIR_JSON = "application/fhir+json; charset=utf-8"
 FHIR_XML = "application/fhir+xml; charset=utf-8"
 
+VARIES = {"Vary": "Accept, Accept-Encoding"}
+"""What the form of an answer depends on beside its address (RFC 9110, 12.5.5)."""
+
 _JSON = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
 _XML = frozenset({"application/fhir+xml", "application/xml", "text/xml", "xml"})
+FHIR_ALONE = frozenset({"application/fhir+json", "application/fhir+xml"})
+"""Media types that mean a resource and nothing else."""
+GENERIC = (_JSON | _XML) - FHIR_ALONE
+"""Media types that mean a resource here, and may be those of anything."""
 _ANY = frozenset({"*/*", "application/*", ""})
 _OURS = re.compile(r"4\.0(\.[0-9]+)?|R4", re.ASCII)
 
@@ -30,10 +39,17 @@ class Representation:
 
     is_xml: bool = False
     is_pretty: bool = False
+    coding: Coding = Coding.PLAIN
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether a large body is better written out of the event loop."""
+        return self.is_xml or self.is_pretty
 
     def response(self, text: str, status: int, headers: Mapping[str, str]) -> Response:
         """The answer whose body is the resource ``text``, in JSON. Raises NotAcceptable where XML cannot hold it."""
-        return Response(self.write(text), status, headers, FHIR_XML if self.is_xml else FHIR_JSON)
+        media_type = FHIR_XML if self.is_xml else FHIR_JSON
+        return response(self.write(text), status, {**headers, **VARIES}, media_type, self.coding)
 
     def write(self, text: str) -> str:
         if not text:
@@ -50,31 +66,49 @@ def wanted(scope: Mapping[str, object], headers: Mapping[bytes, bytes]) -> Repre
     """What the request asks for. Raises NotAcceptable when it is neither JSON nor XML of FHIR R4."""
     accept = headers.get(b"accept", b"*/*")
     query = scope.get("query_string", b"")
-    return _wanted(accept, query if isinstance(query, bytes) and b"_" in query else b"")
+    named = query if isinstance(query, bytes) and b"_" in query else b""
+    return _wanted(accept, named, headers.get(b"accept-encoding"))
+
+
+def wanted_or_plain(scope: Mapping[str, Any]) -> Representation:
+    """What the request asks for, as far as that can be told: JSON otherwise. For refusals."""
+    try:
+        return wanted(scope, dict(scope["headers"]))
+    except NotAcceptable:
+        return PLAIN_JSON
 
 
 @lru_cache(maxsize=1024)
-def _wanted(accept: bytes, query: bytes) -> Representation:
+def _wanted(accept: bytes, query: bytes, accept_encoding: bytes | None) -> Representation:
     asked = dict(parse_qsl(query.decode("latin-1"))) if b"_format" in query or b"_pretty" in query else {}
     is_pretty = asked.get("_pretty", "").lower() == "true"
     if formatted := asked.get("_format"):
         # In a query a ``+`` that was not escaped arrives as a space.
-        return Representation(_is_xml(formatted.strip().lower().replace(" ", "+")), is_pretty)
-    return Representation(_best(accept.decode("latin-1")), is_pretty)
+        is_xml = _is_xml(formatted.strip().lower().replace(" ", "+"))
+    else:
+        is_xml = _best(accept.decode("latin-1"))
+    return Representation(is_xml, is_pretty, coding(accept_encoding))
+
+
+def alternatives(accept: str) -> list[tuple[str, float]]:
+    """The media types of an ``Accept`` with their weights; without those of another version of FHIR."""
+    found = []
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if _is_ours(parameters):
+            found.append((media, weight(parameters)))
+    return found
 
 
 def _best(accept: str) -> bool:
     """Whether XML is preferred (RFC 9110, 12.5.1); JSON where the caller does not mind."""
     named: dict[bool, float] = {}
     anything = 0.0
-    for part in accept.split(","):
-        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if not _is_ours(parameters):
-            continue
+    for media, weighs in alternatives(accept):
         if media in _ANY:
-            anything = max(anything, _weight(parameters))
+            anything = max(anything, weighs)
         elif media in _JSON | _XML:
-            named[media in _XML] = max(named.get(media in _XML, 0.0), _weight(parameters))
+            named[media in _XML] = max(named.get(media in _XML, 0.0), weighs)
     # What is named counts by its own weight alone, and for more than a wildcard of the same.
     weights = {is_xml: named.get(is_xml, anything) for is_xml in (False, True)}
     best = max(weights, key=lambda is_xml: (weights[is_xml], is_xml in named, not is_xml))
@@ -94,14 +128,6 @@ def _is_ours(parameters: list[str]) -> bool:
     """``fhirVersion`` names R4 or nothing (R4 versioning, 2.1.0.5)."""
     versions = [one.partition("=")[2].strip('"') for one in parameters if one.startswith("fhirversion=")]
     return all(_OURS.fullmatch(one) for one in versions)
-
-
-def _weight(parameters: list[str]) -> float:
-    given = next((one[2:] for one in parameters if one.startswith("q=")), "1")
-    try:
-        return min(1.0, max(0.0, float(given)))
-    except ValueError:
-        return 0.0
 
 
 def is_xml_body(content_type: str) -> bool:

@@ -10,7 +10,8 @@ from app.audit.log import AuditLog
 from app.consent.decider import Decider
 from app.consent.decision import OPEN, Decision
 from app.db import Database
-from app.errors import InsufficientScope, NotAuthenticated, NotFound
+from app.errors import BusinessRule, InsufficientScope, NotAuthenticated, NotFound
+from app.fhir.binaries import security_context, stands_for
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.links import with_links
 from app.ports import AuditSink, Clock
@@ -21,7 +22,7 @@ from app.records.reading import Found, Reader, Record, Who
 from app.records.reading import Whose as Owner
 from app.records.results import ResultSets
 from app.smart import scopes
-from app.vocabulary import Caller, OdsCode, PatientIdentity
+from app.vocabulary import NO_PATIENT, Caller, OdsCode, PatientIdentity
 
 NEVER_BY_WILDCARD = frozenset({"Consent", "AuditEvent"})
 """Types that a caller sees only as the custodian who keeps them, whatever the scopes say."""
@@ -125,8 +126,10 @@ class Gate:
         self, asked: Asked, record: Record, whose: Whose | PatientIdentity | None, decision: Decision
     ) -> bool:
         """The same decision in memory; a record about several people must be releasable for each of them."""
-        return self._releases_for_one(asked, record, whose, decision) and (
-            not record.also_patients or whose is None or await self._others_release(asked, record)
+        return (
+            self._releases_for_one(asked, record, whose, decision)
+            and (not record.also_patients or whose is None or await self._others_release(asked, record))
+            and (record.resource_type != "Binary" or await self._context_releases(asked, record))
         )
 
     def _releases_for_one(
@@ -156,6 +159,35 @@ class Gate:
             if decision is None or not all(decision.releases(one.facets) for one in told):
                 return False
         return True
+
+    async def _context_releases(self, asked: Asked, binary: Record) -> bool:
+        """What stands for a Binary is decided on as it is now: bytes are withheld with the document they are of.
+
+        Without a securityContext it cannot be told whose the bytes are: they stay with their custodian (ADR 0018).
+        """
+        content = await self._content_of(binary)
+        try:
+            context = stands_for(security_context(content), asked.request.base_url) if content else None
+        except BusinessRule:
+            return False
+        is_somebodys = binary.patient_key != NO_PATIENT
+        if context is None:
+            return binary.custodian == asked.caller.organisation or (is_somebodys and content != "")
+        resource_type, _, id = context.partition("/")
+        if resource_type == "Patient" and is_somebodys:
+            return True  # under this patient's decision already
+        found = await self._at.reader.read(resource_type, id, asked.caller.client_id)
+        if found is None or found.record.deleted:
+            return False
+        decision = await self.decide_quietly(asked, found.whose)
+        return decision is not None and await self.releases(asked, found.record, found.whose, decision)
+
+    async def _content_of(self, binary: Record) -> str:
+        """Its text; of a deleted one what was there last, so that the deletion tells nobody else of it."""
+        if not binary.deleted:
+            return binary.content
+        before = await reading.versions(self._at.database, binary)
+        return next((one.content for one in before if one.version < binary.version and one.content), "")
 
     async def as_released(
         self, asked: Asked, record: Record, owner: Owner | PatientIdentity | None, decision: Decision

@@ -101,8 +101,11 @@ class Keeping:
         named = [step for step in steps if step.full_url and step.method != "DELETE"]
         links = BundleLinks({str(step.full_url): step.reference for step in named}, self._base)
         self._versions |= {step.reference: 1 for step in steps if step.method == "POST" and not step.existing}
-        # Creations first, then changes (R4 http, 3.1.0.11.2).
-        to_write = sorted((step for step in steps if step.is_written), key=lambda step: step.method != "POST")
+        # Creations first, then changes (R4 http, 3.1.0.11.2); bytes when what stands for them is there.
+        to_write = sorted(
+            (step for step in steps if step.is_written),
+            key=lambda step: (step.resource_type == "Binary", step.method != "POST"),
+        )
         waiting = await self._write(to_write, links)
         await self._write_the_rest(waiting, links)
 
@@ -182,8 +185,12 @@ class Keeping:
                     known = self._known(found)
                     if known is None:
                         waiting.append(_Waiting(step, found))
+                        continue
+                    draft = await self._draft(step, known)
+                    if draft.context and any(one.step.reference == draft.context for one in waiting):
+                        waiting.append(_Waiting(step, found))
                     else:
-                        drafts.append((step, await self._draft(step, known)))
+                        drafts.append((step, draft))
                 except _FAULTS as fault:
                     fault.at_entry(step.place)
                     faults.append(fault)
@@ -216,6 +223,10 @@ class Keeping:
 
     async def _keep(self, drafts: Sequence[tuple[Step, Draft]]) -> None:
         """The first versions together, the later ones one by one."""
+        beside = [draft for _, draft in drafts]
+        drafts = [
+            (step, await self._submission.settled(self._connection, draft, beside)) for step, draft in drafts
+        ]
         changed = [step.address for step, _ in drafts if step.method != "POST"]
         before = await store.current_of(self._connection, changed) if changed else {}
         new = [(step, draft) for step, draft in drafts if step.address not in before]

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json import loads
 from json.encoder import encode_basestring as quoted
+
+from app.fhir.text import Span, array_item_spans, member_spans
 
 # ``quoted(text)``: a JSON string; what is not ASCII stays as it is.
 
@@ -88,3 +91,36 @@ def _bundle(kind: str, entries: Sequence[str], links: Iterable[tuple[str, str]],
         parts.append(f',"entry":[{",".join(entries)}]')
     parts.append("}")
     return "".join(parts)
+
+
+def moved(text: str, base: str, to: str) -> str:
+    """A Bundle of this module with its links, fullUrls and locations under ``to`` instead of ``base``.
+
+    The resources in it stay byte for byte, and so does a fullUrl under another base.
+    """
+    pieces, position = [], 0
+    for begin, end in sorted(_addresses(text)):
+        url = loads(text[begin:end])
+        if (there := under(url, base, to)) != url:
+            pieces += [text[position:begin], quoted(there)]
+            position = end
+    return "".join([*pieces, text[position:]])
+
+
+def under(url: str, base: str, to: str) -> str:
+    """``url`` with ``to`` in the place of ``base``, where it is at or below that."""
+    rest = url.removeprefix(base)
+    return to + rest if url.startswith(base) and rest[:1] in ("", "/", "?") else url
+
+
+def _addresses(text: str) -> Iterable[Span]:
+    """The spans of a Bundle's own URLs."""
+    members = member_spans(text)
+    for link in array_item_spans(text, members["link"][0]) if "link" in members else ():
+        yield member_spans(text, link[0])["url"]
+    for entry in array_item_spans(text, members["entry"][0]) if "entry" in members else ():
+        inside = member_spans(text, entry[0])
+        if "fullUrl" in inside:
+            yield inside["fullUrl"]
+        if "response" in inside and "location" in (answer := member_spans(text, inside["response"][0])):
+            yield answer["location"]

@@ -14,8 +14,13 @@ _EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"
 _OF_MOST_TYPES = ("_text", "_content")
 
 
-def capability_statement(base_url: str, token_url: str, *, date: str, version: str) -> str:
-    """The statement's text. ``date`` is the instant of publication, ``version`` the software's."""
+def capability_statement(
+    base_url: str, token_url: str, *, date: str, version: str, cors: bool = False
+) -> str:
+    """The statement's text. ``date`` is the instant of publication, ``version`` the software's.
+
+    ``cors``: whether browser apps of other origins may call.
+    """
     return json.dumps(
         {
             "resourceType": "CapabilityStatement",
@@ -30,14 +35,14 @@ def capability_statement(base_url: str, token_url: str, *, date: str, version: s
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
             "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
-            "rest": [_rest(token_url)],
+            "rest": [_rest(token_url, cors)],
         },
         ensure_ascii=False,
         separators=(",", ":"),
     )
 
 
-def _rest(token_url: str) -> dict[str, Any]:
+def _rest(token_url: str, cors: bool) -> dict[str, Any]:
     return {
         "mode": "server",
         "documentation": (
@@ -47,7 +52,7 @@ def _rest(token_url: str) -> dict[str, Any]:
             ":iterate. _filter takes R4's whole grammar; _text and _content ask for words. _sort takes any parameter "
             "with an order, and several. Pages are one snapshot for an hour."
         ),
-        "security": _security(token_url),
+        "security": _security(token_url, cors),
         "resource": [_resource(resource_type) for resource_type in sorted(RESOURCE_TYPES)],
         "interaction": [
             {"code": "transaction", "documentation": _TRANSACTION},
@@ -61,9 +66,9 @@ def _rest(token_url: str) -> dict[str, Any]:
     }
 
 
-def _security(token_url: str) -> dict[str, Any]:
+def _security(token_url: str, cors: bool) -> dict[str, Any]:
     return {
-        "cors": False,
+        "cors": cors,
         "service": [
             {
                 "coding": [
@@ -106,6 +111,8 @@ def _resource(resource_type: str) -> dict[str, Any]:
         "searchRevInclude": ["*", *_referring(resource_type)],
         "searchParam": [*map(_common, _every(resource_type)), *_own(resource_type)],
     }
+    if resource_type in _DOCUMENTED:
+        found["documentation"] = _DOCUMENTED[resource_type]
     found["operation"] = _operations(resource_type)
     return found
 
@@ -133,6 +140,13 @@ _OPERATIONS = {
     "CodeSystem": ("lookup", "validate-code", "subsumes"),
 }
 
+
+_DOCUMENTED = {
+    "Binary": (
+        "As bytes or as the resource, by Accept and Content-Type; X-Security-Context is securityContext. Withheld "
+        "whenever the resource that securityContext names is; without one, read by its custodian alone."
+    ),
+}
 
 _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type")
 

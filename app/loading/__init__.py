@@ -32,6 +32,9 @@ _KINDS = (".json", ".ndjson", ".jsonl")
 _FIRST = ("hospital", "organization", "location", "practitioner", "medication.", "patient.")
 """What others refer to is loaded before them, by its file's name."""
 
+_LAST = "binary"
+"""Files of bytes: whose they are is told by a resource that has to be there."""
+
 _STOPPED = "The database cannot be reached. What was loaded is kept; run the same command again for the rest."
 _BATCH = 250
 """Documents that are handed to a process at once."""
@@ -105,6 +108,8 @@ def ordered(files: Iterable[Path]) -> list[list[Path]]:
     for file in files:
         name = file.name.lower()
         rank = next((place for place, word in enumerate(_FIRST) if word in name), len(_FIRST))
+        if name.startswith(_LAST):
+            rank = len(_FIRST) + 1
         groups.setdefault(rank, []).append(file)
     return [groups[rank] for rank in sorted(groups)]
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
-from app.errors import InvalidResource, MalformedBody
+from app.errors import BusinessRule, InvalidResource, MalformedBody
+from app.fhir.binaries import stands_for
 from app.fhir.compartments import in_patient_compartment, patients_of
 from app.fhir.findings import MOST_ISSUES
 from app.fhir.manifest import tells_a_gap
@@ -253,8 +254,9 @@ def about_the_person(
 
     Raises WrongPatient when one is in the compartment of a Patient that is not among ``every``, or refers to a
     patient in a way that does not tell whom, or matched a search by patient and has none. In ``$everything`` the
-    last is left out instead: it may be an element that was lost on the way. What is in the compartment of one of
-    the ``hidden`` Patients, who can be neither verified nor held against the source, is left out too.
+    last is left out instead: it may be an element that was lost on the way. So are bytes that do not say to be the
+    person's, and what is in the compartment of one of the ``hidden`` Patients, who can be neither verified nor held
+    against the source.
     """
     kept: dict[str, RemoteRecord] = {}
     gap = False
@@ -266,11 +268,22 @@ def about_the_person(
         nobodys = not membership.patients and in_patient_compartment(record.resource_type)
         if nobodys and asked_type is not None:
             raise WrongPatient(f"{record.resource_type} of nobody")
-        if nobodys or others:
+        if nobodys or others or not _tells_whose_bytes(record, every, base_url):
             gap = True
         else:
             kept.setdefault(record.reference, record)
     return tuple(kept.values()), gap
+
+
+def _tells_whose_bytes(record: RemoteRecord, every: Collection[str], base_url: str) -> bool:
+    """Of a Binary only what says to be the person's own: a document that stands for it cannot be decided on here."""
+    if record.resource_type != "Binary":
+        return True
+    try:
+        context = stands_for(record.body, base_url)
+    except BusinessRule:
+        return False
+    return context is not None and context in {f"Patient/{id}" for id in every}
 
 
 # Where an answer goes on.

@@ -124,7 +124,7 @@ _KEPT = (
     resource.c.content,
     resource.c.also_patients,
 )
-_CURRENT = Statement(
+_current = (
     sa.select(*_KEPT)
     .join_from(
         resource_home, resource, sa.and_(*(resource_home.c[name] == resource.c[name] for name in _KEY))
@@ -133,8 +133,9 @@ _CURRENT = Statement(
         resource_home.c.resource_type == _bind("resource_type", sa.Text),
         resource_home.c.id == _bind("id", sa.Text),
     )
-    .with_for_update(of=resource)
 )
+_CURRENT = Statement(_current.with_for_update(of=resource))
+_SEEN = Statement(_current)
 
 _asked = (
     sa.func.unnest(_bind("types", ARRAY(sa.Text)), _bind("ids", ARRAY(sa.Text)))
@@ -254,6 +255,12 @@ _BURY = Statement(
 async def current(connection: asyncpg.Connection, resource_type: str, id: str) -> Kept | None:
     """What is kept now, locked until the transaction ends; deleted ones too."""
     row = await connection.fetchrow(_CURRENT.sql, *_CURRENT.args({"resource_type": resource_type, "id": id}))
+    return _kept(row) if row else None
+
+
+async def seen(connection: asyncpg.Connection, resource_type: str, id: str) -> Kept | None:
+    """What is kept now, not locked: for who does not change it."""
+    row = await connection.fetchrow(_SEEN.sql, *_SEEN.args({"resource_type": resource_type, "id": id}))
     return _kept(row) if row else None
 
 

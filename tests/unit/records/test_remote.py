@@ -303,6 +303,29 @@ async def test_what_could_be_a_patients_and_is_nobodys_is_left_out_of_everything
     assert ids(answer) == ["p1", "pump"] and answer.gap
 
 
+@pytest.mark.parametrize(
+    ("context", "shown"),
+    [
+        ("Patient/p1", True),
+        ("Patient/p2", False),
+        ("DocumentReference/d1", False),
+        ("https://elsewhere.example/fhir/Patient/p1", False),
+        ("urn:uuid:1", False),
+        (None, False),
+    ],
+)
+async def test_bytes_come_from_a_source_only_if_they_say_to_be_the_persons(
+    asking: Asking, context: str | None, shown: bool
+) -> None:
+    binary = {"resourceType": "Binary", "id": "b1", "contentType": "application/pdf"}
+    if context is not None:
+        binary |= {"securityContext": {"reference": context}}  # type: ignore[dict-item]
+    async with a_hospital(records=[json.dumps(binary)]) as hospital:
+        answer = await asking.ask(hospital, EVERYTHING)
+    assert ids(answer) == (["p1", "b1"] if shown else ["p1"])
+    assert answer.gap is not shown
+
+
 async def test_an_absolute_reference_to_the_sources_own_patient_is_the_person(asking: Asking) -> None:
     async with a_hospital() as hospital:
         hospital.records = [observation("o1", f"{hospital.base_url}/Patient/p1")]
