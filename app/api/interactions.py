@@ -33,6 +33,8 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _WHOLE = re.compile(r"[0-9]{1,18}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z")
 DEFAULT_COUNT = 20
+DEFAULT_HISTORY = 100
+"""Versions a page of the history of a type: a client that keeps up with a node reads all of them."""
 
 
 # One record.
@@ -71,6 +73,15 @@ async def history(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type, id = _instance(http)
     window, count = history_window(pairs_of(http.scope["query_string"].decode("latin-1")))
     return await use.disclosure.history(asked, resource_type, id, window, count=count)
+
+
+async def history_of_type(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """GET [type]/_history, and GET _history."""
+    resource_type = _type(http) if "type" in http.path_params else None
+    window, count = history_window(pairs_of(http.scope["query_string"].decode("latin-1")))
+    return await use.disclosure.history_of_types(
+        asked, resource_type, window, count=DEFAULT_HISTORY if count is None else count
+    )
 
 
 async def create(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -335,6 +346,8 @@ ADDRESSES: Sequence[tuple[str, Handlers]] = (
             *([f"/fhir/{resource_type}/{{id:r4id}}/{name}"] if on_instances else []),
         )
     ),
+    (f"{_KIND}/_history", {"GET": (Interaction.HISTORY, history_of_type)}),
+    ("/fhir/_history", {"GET": (Interaction.HISTORY, history_of_type)}),
     (f"{_ONE}/_history", {"GET": (Interaction.HISTORY, history)}),
     (f"{_ONE}/_history/{{version}}", {"GET": (Interaction.VREAD, vread)}),
     (f"{_ONE}/{{kind:r4kind}}", {"GET": (Interaction.SEARCH, search_compartment)}),

@@ -17,6 +17,7 @@ from app.consent.decision import TRUE
 from app.disclosure.answers import Answers
 from app.disclosure.finding import Finding
 from app.disclosure.gate import Gate, Reading
+from app.disclosure.histories import Histories
 from app.disclosure.inclusion import Inclusion
 from app.disclosure.instances import Instances
 from app.disclosure.links import binding
@@ -31,7 +32,7 @@ from app.fhir.history import HistoryWindow
 from app.fhir.query import SearchQuery
 from app.fhir.several import SeveralQuery
 from app.fhir.text import parse
-from app.records import searching
+from app.records import searching, versions
 from app.records.searching import Question, Sort
 from app.smart import scopes
 from app.vocabulary import Request
@@ -49,6 +50,7 @@ class Disclosure:
         gate = self._gate = Gate(reading)
         recording = self._recording = Recording(reading, gate)
         self._instances = Instances(reading, gate, recording)
+        self._histories = Histories(reading, gate, recording)
         finding = Finding(reading, gate)
         lookups, inclusion = Lookups(gate, finding), Inclusion(reading, gate, finding)
         answers = Answers(reading, gate, finding, lookups, inclusion, recording)
@@ -96,6 +98,13 @@ class Disclosure:
     # Many records.
 
     @accounted
+    async def history_of_types(
+        self, asked: Asked, resource_type: str | None, window: HistoryWindow, *, count: int
+    ) -> Release:
+        """A page of the versions of a type that may be released, newest first; None: of every type in scope."""
+        return await self._histories.of_types(asked, resource_type, window, count=count)
+
+    @accounted
     async def search(self, asked: Asked, query: SearchQuery) -> Release:
         """A page of what matches; bound to one patient it is asked of every source that may hold something."""
         return await self._searches.search(asked, query)
@@ -117,6 +126,14 @@ class Disclosure:
         if position["kind"] == "frozen":
             return await self._searches.page(asked, position)
         asked.interaction = Interaction.HISTORY
+        if position["kind"] == "histories":
+            return await self._histories.of_types(
+                asked,
+                position["type"],
+                HistoryWindow.restore(position),
+                count=position["count"],
+                after=versions.restored(position["after"]),
+            )
         return await self._instances.history(
             asked,
             position["type"],

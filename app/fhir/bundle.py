@@ -34,7 +34,7 @@ def searchset(
     return _bundle("searchset", texts, links, total)
 
 
-def history(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int) -> str:
+def history(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int | None) -> str:
     """A Bundle of type history: deletions are entries without a resource (R4 http, 3.1.0.10)."""
     return _bundle("history", [_versioned(entry) for entry in entries], links, total)
 

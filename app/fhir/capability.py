@@ -53,6 +53,7 @@ def _rest(token_url: str) -> dict[str, Any]:
             {"code": "transaction", "documentation": _TRANSACTION},
             {"code": "batch", "documentation": _BATCH},
             {"code": "search-system"},
+            {"code": "history-system"},
         ],
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{kind[0].lower() + kind[1:]}"
@@ -134,7 +135,17 @@ _OPERATIONS = {
 }
 
 
-_INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type")
+_INTERACTIONS = (
+    "read",
+    "vread",
+    "update",
+    "patch",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+)
 
 
 def _every(resource_type: str) -> list[str]:
