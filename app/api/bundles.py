@@ -100,7 +100,8 @@ async def _carry_out(use: UseCases, asked: Asked, request: BundleRequest, prefer
     asked.interaction, handler = handlers[method]
     if asked.interaction in _OF_ONE and "id" in parameters:
         _refuse_criteria(request)
-    return await handler(use, asked, _http(request, parameters, prefer))
+    release = await handler(use, asked, _http(request, parameters, prefer))
+    return await release.whole()
 
 
 _OF_ONE = frozenset(

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.api.caller import Door
 from app.api.errors import log_failure
 from app.api.outcome import refusal
-from app.api.representation import PLAIN_JSON, Representation, wanted
+from app.api.representation import FHIR_JSON, PLAIN_JSON, Representation, wanted
 from app.asked import Asked, Preference, Release
 from app.audit.entry import Interaction
 from app.disclosure import Disclosure
@@ -57,6 +57,9 @@ def endpoint(use: UseCases, interaction: Interaction, handler: Handler) -> Answe
         try:
             shape = wanted(http.scope, dict(http.scope["headers"]))
             release = await handler(use, asked, http)
+            if release.pieces is not None and shape == PLAIN_JSON:
+                return StreamingResponse(release.pieces(), release.status, _headers(asked), FHIR_JSON)
+            release = await release.whole()
             if len(release.body) > _LARGE and shape != PLAIN_JSON:
                 return await asyncio.to_thread(rendered, asked, release, shape)
             return rendered(asked, release, shape)
@@ -96,7 +99,7 @@ async def recorded(use: UseCases, asked: Asked, error: CandourError) -> CandourE
 
 
 def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
-    headers = {"Cache-Control": "no-store", "X-Request-Id": asked.request.request_id}
+    headers = _headers(asked)
     if release.etag is not None:
         headers["ETag"] = release.etag
     if release.last_modified is not None:
@@ -110,6 +113,10 @@ def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
     if release.status in (204, 304):
         return Response(None, release.status, headers)
     return shape.response(release.body, release.status, headers)
+
+
+def _headers(asked: Asked) -> dict[str, str]:
+    return {"Cache-Control": "no-store", "X-Request-Id": asked.request.request_id}
 
 
 class Address:

@@ -11,6 +11,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
+from app.api import operations
 from app.api.caller import body as sent_body
 from app.api.caller import form_body, resource_body
 from app.api.endpoints import Address, Answering, Handler, UseCases, endpoint, pairs_of
@@ -234,19 +235,6 @@ async def _audit_events(use: UseCases, asked: Asked, given: dict[str, str]) -> R
     )
 
 
-async def everything(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
-    id = http.path_params["id"]
-    if not _ID.match(id):
-        raise NotFound
-    unknown = {name for name, _ in pairs_of(http.scope["query_string"].decode("latin-1"))} - {
-        "_count",
-        "_format",
-    }
-    if unknown:
-        raise MalformedSearch(f"$everything does not support {', '.join(sorted(unknown))} here.")
-    return await use.disclosure.everything(asked, id, count=_count(http))
-
-
 async def next_page(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     return await use.disclosure.next_page(asked, http.query_params.get("_cursor", ""))
 
@@ -266,15 +254,6 @@ def _instance(http: HttpRequest) -> tuple[str, str]:
     if not _ID.match(id):
         raise NotFound
     return resource_type, id
-
-
-def _count(http: HttpRequest) -> int | None:
-    count = http.query_params.get("_count")
-    if count is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,6}", count, re.ASCII):
-        raise MalformedSearch("_count is a whole number.")
-    return int(count)
 
 
 def _strict(http: HttpRequest) -> bool:
@@ -337,7 +316,10 @@ ADDRESSES: Sequence[tuple[str, Handlers]] = (
         },
     ),
     ("/fhir/_page", {"GET": (Interaction.SEARCH, next_page)}),
-    ("/fhir/Patient/{id:r4id}/$everything", {"GET": (Interaction.EVERYTHING, everything)}),
+    *(
+        (path, {"GET": (interaction, handler), "POST": (interaction, handler)})
+        for path, interaction, handler in operations.OPERATIONS
+    ),
     *(
         (path, {"GET": (Interaction.OPERATION, handler), "POST": (Interaction.OPERATION, handler)})
         for (resource_type, name, on_instances), handler in OPERATIONS.items()

@@ -15,6 +15,7 @@ from app.asked import Asked, Release, accounted
 from app.audit.entry import Interaction, Outcome
 from app.consent.decision import TRUE
 from app.disclosure.answers import Answers
+from app.disclosure.everything import Everything
 from app.disclosure.finding import Finding
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.histories import Histories
@@ -25,9 +26,11 @@ from app.disclosure.lookups import Lookups
 from app.disclosure.recording import SERVED, Recording
 from app.disclosure.searches import Searches
 from app.disclosure.sources import Sources
+from app.disclosure.supporting import Supporting
 from app.errors import CandourError, Gone, InsufficientScope, NotFound, NotPermitted
 from app.fhir import bundle, criteria
 from app.fhir.compartments import in_patient_compartment
+from app.fhir.extent import Extent
 from app.fhir.history import HistoryWindow
 from app.fhir.query import SearchQuery
 from app.fhir.several import SeveralQuery
@@ -52,9 +55,11 @@ class Disclosure:
         self._instances = Instances(reading, gate, recording)
         self._histories = Histories(reading, gate, recording)
         finding = Finding(reading, gate)
-        lookups, inclusion = Lookups(gate, finding), Inclusion(reading, gate, finding)
+        lookups, inclusion = Lookups(gate, finding), Inclusion(gate, finding)
         answers = Answers(reading, gate, finding, lookups, inclusion, recording)
-        self._searches = Searches(reading, gate, finding, lookups, answers, Sources(reading, gate))
+        sources = Sources(reading, gate)
+        self._searches = Searches(reading, gate, finding, lookups, answers, sources)
+        self._everything = Everything(gate, finding, Supporting(finding), sources, answers)
 
     # One record.
 
@@ -115,9 +120,14 @@ class Disclosure:
         return await self._searches.several(asked, several)
 
     @accounted
-    async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
-        """Patient/$everything: the whole compartment from every source (R4 patient-operation-everything)."""
-        return await self._searches.everything(asked, patient_id, count=count)
+    async def everything(self, asked: Asked, patient_id: str, extent: Extent) -> Release:
+        """Patient/[id]/$everything, from every source (R4 patient-operation-everything)."""
+        return await self._everything.of_patient(asked, patient_id, extent)
+
+    @accounted
+    async def everything_of_encounter(self, asked: Asked, id: str, extent: Extent) -> Release:
+        """Encounter/[id]/$everything (R4 encounter-operation-everything)."""
+        return await self._everything.of_encounter(asked, id, extent)
 
     @accounted
     async def next_page(self, asked: Asked, sealed: str) -> Release:

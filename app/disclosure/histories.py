@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from app.asked import Asked, Release
-from app.disclosure.finding import MOST_CANDIDATES, Permitted
+from app.disclosure.finding import MOST_CANDIDATES, Permitted, named
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.links import next_link
-from app.disclosure.matches import Match
-from app.disclosure.recording import Recording, disclosed
+from app.disclosure.recording import Recording
 from app.errors import InsufficientScope, TooCostly, UnsupportedSearch
 from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
@@ -67,7 +66,7 @@ class Histories:
             }
             position |= {"after": versions.saved(_place(shown[-1].record))}
             links.append(next_link(self._at.seal, asked, position))
-        receipts = await self._recording.matches(asked, [_match(asked, one) for one in shown])
+        receipts = await self._recording.matches(asked, [named(asked, one) for one in shown])
         entries = [history_entry(asked.request.base_url, one.record) for one in shown]
         # How many there are is known without counting them only where they are all here.
         total = len(shown) if after is None and len(found) <= count else None
@@ -122,21 +121,6 @@ class Histories:
 
 def _place(record: Record) -> Place:
     return Place(record.last_updated, record.resource_type, record.id)
-
-
-def _match(asked: Asked, one: Permitted) -> Match:
-    """For the record of the disclosure."""
-    record = one.record
-    return Match(
-        record.resource_type,
-        record.id,
-        f"{asked.request.base_url}/{record.resource_type}/{record.id}",
-        record.content,
-        disclosed(record),
-        one.owner,
-        one.decision,
-        record.all_patients,
-    )
 
 
 def history_entry(base: str, record: Record) -> bundle.Entry:

@@ -129,6 +129,7 @@ _TRANSACTION = (
 _BATCH = f"At most {MOST_ENTRIES:,} entries, of whatever has an address by itself."
 
 _OPERATIONS = {
+    "Encounter": ("everything",),
     "Patient": ("everything",),
     "ValueSet": ("expand", "validate-code"),
     "CodeSystem": ("lookup", "validate-code", "subsumes"),
