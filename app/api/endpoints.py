@@ -144,3 +144,8 @@ def pairs_of(query: str) -> list[tuple[str, str]]:
         return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=200)
     except (ValueError, UnicodeDecodeError) as error:
         raise MalformedSearch("The parameters are not UTF-8, or too many.") from error
+
+
+def is_strict(http: HttpRequest) -> bool:
+    """Whether a parameter that is not supported is to be refused (R4 search, 3.1.1.1)."""
+    return "handling=strict" in http.headers.get("prefer", "").replace(" ", "")

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from app.api import operations
 from app.api.caller import body as sent_body
 from app.api.caller import form_body, resource_body
-from app.api.endpoints import Address, Answering, Handler, UseCases, endpoint, pairs_of
+from app.api.endpoints import Address, Answering, Handler, UseCases, endpoint, is_strict, pairs_of
 from app.api.terminology import OPERATIONS
 from app.api.validating import validate_resource
 from app.asked import Asked, Release
@@ -190,7 +190,7 @@ async def _search(use: UseCases, asked: Asked, http: HttpRequest, pairs: list[tu
         asked.interaction = Interaction.AUDIT_READ
         return await _audit_events(use, asked, dict(pairs))
     query = parse_search(
-        resource_type, pairs, strict=_strict(http), base_url=use.door.base_url, default_count=DEFAULT_COUNT
+        resource_type, pairs, strict=is_strict(http), base_url=use.door.base_url, default_count=DEFAULT_COUNT
     )
     return await use.disclosure.search(asked, query)
 
@@ -202,7 +202,7 @@ async def search_compartment(use: UseCases, asked: Asked, http: HttpRequest) -> 
         raise NotFound
     compartment, kind = Compartment(resource_type, id), http.path_params["kind"]
     pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
-    base_url, strict = use.door.base_url, _strict(http)
+    base_url, strict = use.door.base_url, is_strict(http)
     if kind == "*":
         several = parse_several(pairs, strict=strict, base_url=base_url, compartment=compartment)
         return await use.disclosure.search_several(asked, several)
@@ -215,7 +215,7 @@ async def search_system(use: UseCases, asked: Asked, http: HttpRequest) -> Relea
     pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
     if http.method == "POST":
         pairs += pairs_of(await form_body(http, use.max_body_bytes))
-    several = parse_several(pairs, strict=_strict(http), base_url=use.door.base_url)
+    several = parse_several(pairs, strict=is_strict(http), base_url=use.door.base_url)
     return await use.disclosure.search_several(asked, several)
 
 
@@ -254,10 +254,6 @@ def _instance(http: HttpRequest) -> tuple[str, str]:
     if not _ID.match(id):
         raise NotFound
     return resource_type, id
-
-
-def _strict(http: HttpRequest) -> bool:
-    return "handling=strict" in http.headers.get("prefer", "").replace(" ", "")
 
 
 class _TypeSegment(StringConvertor):
@@ -316,10 +312,7 @@ ADDRESSES: Sequence[tuple[str, Handlers]] = (
         },
     ),
     ("/fhir/_page", {"GET": (Interaction.SEARCH, next_page)}),
-    *(
-        (path, {"GET": (interaction, handler), "POST": (interaction, handler)})
-        for path, interaction, handler in operations.OPERATIONS
-    ),
+    *operations.OPERATIONS,
     *(
         (path, {"GET": (Interaction.OPERATION, handler), "POST": (Interaction.OPERATION, handler)})
         for (resource_type, name, on_instances), handler in OPERATIONS.items()

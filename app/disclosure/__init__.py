@@ -15,6 +15,7 @@ from app.asked import Asked, Release, accounted
 from app.audit.entry import Interaction, Outcome
 from app.consent.decision import TRUE
 from app.disclosure.answers import Answers
+from app.disclosure.documents import Documents
 from app.disclosure.everything import Everything
 from app.disclosure.finding import Finding
 from app.disclosure.gate import Gate, Reading
@@ -59,7 +60,9 @@ class Disclosure:
         answers = Answers(reading, gate, finding, lookups, inclusion, recording)
         sources = Sources(reading, gate)
         self._searches = Searches(reading, gate, finding, lookups, answers, sources)
-        self._everything = Everything(gate, finding, Supporting(finding), sources, answers)
+        supporting = Supporting(finding)
+        self._everything = Everything(gate, finding, supporting, sources, answers)
+        self._documents = Documents(reading, gate, finding, supporting, recording)
 
     # One record.
 
@@ -128,6 +131,16 @@ class Disclosure:
     async def everything_of_encounter(self, asked: Asked, id: str, extent: Extent) -> Release:
         """Encounter/[id]/$everything (R4 encounter-operation-everything)."""
         return await self._everything.of_encounter(asked, id, extent)
+
+    @accounted
+    async def last_of_each(self, asked: Asked, query: SearchQuery, address: str, *, most: int) -> Release:
+        """Observation/$lastn of a query that names one patient; ``address``: the ``self`` link of the answer."""
+        return await self._searches.last_of_each(asked, query, address, most=most)
+
+    @accounted
+    async def document(self, asked: Asked, id: str) -> Release:
+        """Composition/[id]/$document: a Bundle of type document."""
+        return await self._documents.of_composition(asked, id)
 
     @accounted
     async def next_page(self, asked: Asked, sealed: str) -> Release:

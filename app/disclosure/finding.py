@@ -134,17 +134,29 @@ class Finding:
                     found[pointer] = Permitted(shown, one.owner, one.decision)
         return found
 
-    async def single(self, asked: Asked, resource_type: str, id: str) -> Permitted | None:
-        """One record as a read would release it, for whoever has a scope for it at all."""
+    async def single(
+        self, asked: Asked, resource_type: str, id: str, version: str | None = None
+    ) -> Permitted | None:
+        """One record as a read would release it, for whoever has a scope for it at all.
+
+        ``version``: as it was then, as a vread would.
+        """
         found = await self._at.reader.read(resource_type, id, asked.caller.client_id)
         if found is None or found.record.deleted:
             return None
-        if not self._gate.scoped(asked, resource_type, found.record.custodian):
+        record = found.record
+        if not self._gate.scoped(asked, resource_type, record.custodian):
             return None
         decision = await self._gate.decide_quietly(asked, found.whose)
-        if decision is None or not await self._gate.releases(asked, found.record, found.whose, decision):
+        if decision is None or not await self._gate.releases(asked, record, found.whose, decision):
             return None
-        return Permitted(found.record, found.whose, decision)
+        if version is not None and version != str(record.version):
+            older = await reading.versions(self._at.database, record)
+            before = next((one for one in older if str(one.version) == version and not one.deleted), None)
+            if before is None or not await self._gate.releases(asked, before, found.whose, decision):
+                return None
+            record = before
+        return Permitted(record, found.whose, decision)
 
     async def contents(self, permitted: Sequence[Permitted]) -> list[Permitted]:
         """The same versions with their content, which never changes. Raises Conflict where one cannot be read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from app.disclosure.sources import Sources
 from app.errors import NotFound, TooCostly
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.criteria import ChainCriterion, Criterion, ReferenceCriterion
+from app.fhir.lastn import last_of_each
 from app.fhir.query import SearchQuery
 from app.fhir.several import SeveralQuery
 from app.fhir.sorting import Sortable, ordered
@@ -66,6 +68,24 @@ class Searches:
         if (chain := query.chain_to_patient) is not None:
             return await self._of_whom_it_means(asked, query, chain)
         return await self._of_everybody(asked, query)
+
+    async def last_of_each(self, asked: Asked, query: SearchQuery, address: str, *, most: int) -> Release:
+        """Observation/$lastn: of what matches, the ``most`` newest of each code; of one patient, from every source.
+
+        What is withheld was never among them, so that it leaves no gap.
+        """
+        self._gate.may(asked, "Observation", "s")
+        for resource_type in sorted(query.types_looked_at):
+            self._gate.may(asked, resource_type, "s")
+        who = await self._gate.who(asked, query.patient_scope or "")
+        if who is None and asked.caller.purpose.is_emergency:
+            raise NotFound
+        decision = await self._gate.decide(asked, who.identity) if who else None
+        if who is None or decision is None or not decision.permitted:
+            return await self._nothing(asked, query, decision, address)
+        within = Within.one_person(who.identity, decision)
+        one = Answering(asked, query, query.count, within, address=address)
+        return await self._gathered(one, query, who, ask=is_federated(asked, who), most=most)
 
     async def _of_whom_it_means(self, asked: Asked, query: SearchQuery, chain: ChainCriterion) -> Release:
         """``patient.identifier=…`` and the like: when that is one person, it is a question about that person."""
@@ -154,8 +174,10 @@ class Searches:
         criteria = tuple(_for_all_of(it, query, one.within.identity) for it in query.criteria)
         return await self._lookups.resolved(one.asked, query.resource_type, criteria, one.within)
 
-    async def _gathered(self, one: Answering, query: SearchQuery, who: Who, *, ask: bool) -> Release:
-        """All of it, from every source at once, put in order here."""
+    async def _gathered(
+        self, one: Answering, query: SearchQuery, who: Who, *, ask: bool, most: int | None = None
+    ) -> Release:
+        """All of it, from every source at once, put in order here. ``most``: of each code no more than the last."""
         asking = asyncio.create_task(self._sources.ask(one, who)) if ask else None
         try:
             own = await self._everything_here(one, query)
@@ -166,6 +188,8 @@ class Searches:
         answers = await asking if asking is not None else ()
         lines = [*self._sources.fresh(who.identity), *(answer.line for answer in answers)]
         chosen = self._merged(one, query, own, answers)
+        if most is not None:
+            chosen = last_of_each(chosen, _body, most=most)
         answer = ResultSet(tuple(map(kept_of, chosen)), len(chosen), tuple(lines))
         return await self._answers.first(replace(one, lines=lines), answer, chosen)
 
@@ -258,6 +282,13 @@ class Searches:
 
     async def _first(self, one: Answering, found: Sequence[Permitted], total: int | None) -> Release:
         return await self._answers.first(one, ResultSet(tuple(map(kept_of, found)), total), found)
+
+
+def _body(one: Chosen) -> Mapping[str, Any]:
+    text = one.record.content if isinstance(one, Permitted) else one.content
+    # Times and codes are looked at, and no numbers: the quicker reading will do.
+    found: Mapping[str, Any] = json.loads(text)
+    return found
 
 
 def _are_patients(found: Sequence[Permitted]) -> bool:

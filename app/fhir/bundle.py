@@ -45,6 +45,15 @@ def history(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total
     return _bundle("history", [_versioned(entry) for entry in entries], links, total)
 
 
+def document(entries: Iterable[Entry], *, identifier: str, timestamp: str) -> str:
+    """A Bundle of type document, its Composition first (R4 documents). ``identifier`` is a URI of its own."""
+    listed = ",".join(f'{{"fullUrl":{quoted(one.full_url)},"resource":{one.content}}}' for one in entries)
+    return (
+        f'{{"resourceType":"Bundle","identifier":{{"system":"urn:ietf:rfc:3986","value":{quoted(identifier)}}},'
+        f'"type":"document","timestamp":"{timestamp}","entry":[{listed}]}}'
+    )
+
+
 def response(kind: str, entries: Sequence[str]) -> str:
     """A Bundle of type ``transaction-response`` or ``batch-response``, entries in the order of the request."""
     return _bundle(kind, entries, (), None)

@@ -114,7 +114,8 @@ def _resource(resource_type: str) -> dict[str, Any]:
 def _operations(resource_type: str) -> list[dict[str, str]]:
     base = "http://hl7.org/fhir/OperationDefinition"
     own = [(name, f"{base}/{resource_type}-{name}") for name in _OPERATIONS.get(resource_type, ())]
-    operations = [("validate", f"{base}/Resource-validate"), *own]
+    every = ("validate",) if resource_type in KEPT_APART else ("validate", "meta", "meta-add", "meta-delete")
+    operations = [*((name, f"{base}/Resource-{name}") for name in every), *own]
     return [{"name": name, "definition": definition} for name, definition in operations]
 
 
@@ -129,7 +130,9 @@ _TRANSACTION = (
 _BATCH = f"At most {MOST_ENTRIES:,} entries, of whatever has an address by itself."
 
 _OPERATIONS = {
+    "Composition": ("document",),
     "Encounter": ("everything",),
+    "Observation": ("lastn",),
     "Patient": ("everything",),
     "ValueSet": ("expand", "validate-code"),
     "CodeSystem": ("lookup", "validate-code", "subsumes"),

@@ -50,12 +50,17 @@ def read_reference(text: str, base_url: str) -> LiteralReference:
 
 def references_in(text: str, base_url: str) -> Iterator[LiteralReference]:
     """Every literal reference in a resource's text, wherever it stands: contained resources and extensions too."""
-    waiting: list[object] = [json.loads(text)]
+    return references_within(json.loads(text), base_url)
+
+
+def references_within(value: object, base_url: str) -> Iterator[LiteralReference]:
+    """The same of a part of a resource, as parsed JSON; in its order."""
+    waiting = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
             if isinstance(found := one.get("reference"), str):
                 yield read_reference(found, base_url)
-            waiting.extend(one.values())
+            waiting.extend(reversed(one.values()))
         elif isinstance(one, list):
-            waiting.extend(one)
+            waiting.extend(reversed(one))

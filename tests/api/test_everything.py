@@ -478,6 +478,14 @@ async def a_visit(world: World, who: Who) -> None:
             "effectiveDateTime": "2026-01-01",
         },
         {"resourceType": "Medication", "id": "m"},
+        {  # has the parameter, and is not in R4's compartment
+            "resourceType": "Flag",
+            "id": "f",
+            "status": "active",
+            "code": {"text": "f"},
+            "subject": reference("Patient/p1"),
+            "encounter": reference("Encounter/e1"),
+        },
     )
 
 

@@ -102,6 +102,7 @@ async def test_pages_hold_each_version_once_while_others_write(scope: str, world
     assert "total" not in page
     turn = 0
     while page := await following(world, rx1, page):
+        assert "total" not in page
         seen += told(page)
         # One is superseded that is yet to come, one deleted, and one new.
         await write(world, rx1, f"o{turn}", f"9{turn}")
