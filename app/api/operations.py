@@ -13,12 +13,20 @@ from app.api.caller import resource_body
 from app.api.endpoints import Handler, UseCases, is_strict, pairs_of
 from app.asked import Asked, Release
 from app.audit.entry import Interaction
-from app.errors import BadRequest, InvalidInput, NotFound, UnknownType, UnsupportedInput, UnsupportedOperation
+from app.errors import (
+    BadRequest,
+    InvalidInput,
+    NotFound,
+    UnknownRoute,
+    UnknownType,
+    UnsupportedInput,
+    UnsupportedOperation,
+)
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.extent import OF_A_PATIENT, OF_AN_ENCOUNTER, read_extent
 from app.fhir.metadata import Labels, adding, meta_of, removing, sent_labels
 from app.fhir.patching.json_patch import apply_json_patch
-from app.fhir.query import MOST_COUNT, parse_search
+from app.fhir.query import KEPT_APART, MOST_COUNT, parse_search
 from app.fhir.terminology_inputs import Inputs, Kind, from_pairs, from_parameters
 from app.fhir.text import parse
 
@@ -102,9 +110,10 @@ async def meta(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     return replace(release, body=meta_of(release.body))
 
 
-async def meta_of_many(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+async def meta_of_type(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    _type(http)
     raise UnsupportedOperation(
-        "$meta is answered for one resource: to tell what a type or the whole node uses, all of it would be read."
+        "$meta is answered for one resource: to tell what is in use in a type, all of it would be read."
     )
 
 
@@ -134,10 +143,17 @@ async def _relabelled(
 
 
 def _instance(http: HttpRequest) -> tuple[str, str]:
-    resource_type = http.path_params["type"]
+    return _type(http), http.path_params["id"]
+
+
+def _type(http: HttpRequest) -> str:
+    """One whose resources are kept here. Raises UnknownType and UnknownRoute."""
+    resource_type: str = http.path_params["type"]
     if resource_type not in RESOURCE_TYPES:
         raise UnknownType
-    return resource_type, http.path_params["id"]
+    if resource_type in KEPT_APART:
+        raise UnknownRoute
+    return resource_type
 
 
 def _nothing_but_presentation(http: HttpRequest) -> None:
@@ -170,8 +186,7 @@ OPERATIONS: Sequence[_Route] = (
     ("/fhir/Composition/{id:r4id}/$document", _asked_by(document, "GET", "POST")),
     (f"{_ONE}/$meta", _asked_by(meta, "GET")),
     (f"{_ONE}/_history/{{version}}/$meta", _asked_by(meta, "GET")),
-    ("/fhir/{type:r4type}/$meta", _asked_by(meta_of_many, "GET")),
-    ("/fhir/$meta", _asked_by(meta_of_many, "GET")),
+    ("/fhir/{type:r4type}/$meta", _asked_by(meta_of_type, "GET", "POST")),
     (f"{_ONE}/$meta-add", _asked_by(add_meta, "POST", interaction=Interaction.PATCH)),
     (f"{_ONE}/$meta-delete", _asked_by(delete_meta, "POST", interaction=Interaction.PATCH)),
 )

@@ -20,6 +20,7 @@ from app.fhir import bundle
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.history import HistoryWindow
 from app.fhir.instants import instant
+from app.fhir.query import KEPT_APART
 from app.records import reading, versions
 from app.records.reading import Record
 from app.records.versions import Made, Place, Walk
@@ -74,12 +75,12 @@ class Histories:
 
     def _types(self, asked: Asked, resource_type: str | None) -> tuple[str, ...]:
         """Those that the caller's scopes reach. Raises InsufficientScope."""
-        if resource_type == "AuditEvent":
+        if resource_type in KEPT_APART:
             raise UnsupportedSearch("An AuditEvent never changes: AuditEvent is searched by patient.")
         if resource_type is not None:
             self._gate.may(asked, resource_type, "s")
             return (resource_type,)
-        every = RESOURCE_TYPES - {"AuditEvent"}
+        every = RESOURCE_TYPES - KEPT_APART
         types = tuple(one for one in sorted(every) if scopes.permits(asked.caller.scopes, one, "s"))
         if not types:
             raise InsufficientScope(scopes.suffices("*", "s"))
