@@ -26,7 +26,7 @@ from app.fhir.compartments import COMPARTMENTS
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.history import history_window
 from app.fhir.instants import read_http_date
-from app.fhir.query import Compartment, parse_search
+from app.fhir.query import KEPT_APART, Compartment, parse_search
 from app.fhir.several import parse_several
 from app.fhir.subset import Subset, read_subset
 
@@ -262,6 +262,12 @@ class _TypeSegment(StringConvertor):
     regex = "[A-Z][A-Za-z]+"
 
 
+class _KeptSegment(StringConvertor):
+    """A type whose resources are read and written one by one."""
+
+    regex = rf"(?!(?:{'|'.join(sorted(KEPT_APART))})/)[A-Z][A-Za-z]+"
+
+
 class _KindSegment(StringConvertor):
     """A resource type, or ``*`` for all."""
 
@@ -276,6 +282,7 @@ class _IdSegment(StringConvertor):
 
 register_url_convertor("r4type", _TypeSegment())
 register_url_convertor("r4id", _IdSegment())
+register_url_convertor("r4kept", _KeptSegment())
 register_url_convertor("r4kind", _KindSegment())
 
 

@@ -17,7 +17,6 @@ from app.errors import (
     BadRequest,
     InvalidInput,
     NotFound,
-    UnknownRoute,
     UnknownType,
     UnsupportedInput,
     UnsupportedOperation,
@@ -26,7 +25,7 @@ from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.extent import OF_A_PATIENT, OF_AN_ENCOUNTER, read_extent
 from app.fhir.metadata import Labels, adding, meta_of, removing, sent_labels
 from app.fhir.patching.json_patch import apply_json_patch
-from app.fhir.query import KEPT_APART, MOST_COUNT, parse_search
+from app.fhir.query import MOST_COUNT, parse_search
 from app.fhir.terminology_inputs import Inputs, Kind, from_pairs, from_parameters
 from app.fhir.text import parse
 
@@ -147,12 +146,9 @@ def _instance(http: HttpRequest) -> tuple[str, str]:
 
 
 def _type(http: HttpRequest) -> str:
-    """One whose resources are kept here. Raises UnknownType and UnknownRoute."""
     resource_type: str = http.path_params["type"]
     if resource_type not in RESOURCE_TYPES:
         raise UnknownType
-    if resource_type in KEPT_APART:
-        raise UnknownRoute
     return resource_type
 
 
@@ -170,7 +166,8 @@ def _asked_by(
     return dict.fromkeys(methods, (interaction, handler))
 
 
-_ONE = "/fhir/{type:r4type}/{id:r4id}"
+_KIND = "/fhir/{type:r4kept}"
+_ONE = f"{_KIND}/{{id:r4id}}"
 
 OPERATIONS: Sequence[_Route] = (
     (
@@ -186,7 +183,7 @@ OPERATIONS: Sequence[_Route] = (
     ("/fhir/Composition/{id:r4id}/$document", _asked_by(document, "GET", "POST")),
     (f"{_ONE}/$meta", _asked_by(meta, "GET")),
     (f"{_ONE}/_history/{{version}}/$meta", _asked_by(meta, "GET")),
-    ("/fhir/{type:r4type}/$meta", _asked_by(meta_of_type, "GET", "POST")),
+    (f"{_KIND}/$meta", _asked_by(meta_of_type, "GET", "POST")),
     (f"{_ONE}/$meta-add", _asked_by(add_meta, "POST", interaction=Interaction.PATCH)),
     (f"{_ONE}/$meta-delete", _asked_by(delete_meta, "POST", interaction=Interaction.PATCH)),
 )

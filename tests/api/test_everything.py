@@ -449,6 +449,19 @@ async def test_an_answer_that_breaks_off_is_no_whole_one(world: World, rx1: Who)
         [piece async for piece in sent(release)]
 
 
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_a_bundle_holds_it_whole(kind: str, world: World, rx1: Who) -> None:
+    await a_record(world, rx1)
+    request = {"method": "GET", "url": "Patient/p1/$everything"}
+    answer = await world.post(
+        "", {"resourceType": "Bundle", "type": kind, "entry": [{"request": request}]}, rx1
+    )
+    assert answer.status_code == 200, answer.text
+    [entry] = answer.json()["entry"]
+    assert entry["response"]["status"].startswith("200")
+    assert found(entry["resource"]) == found(await asked(world, rx1, "Patient/p1/$everything"))
+
+
 # Of an encounter.
 
 
