@@ -1,8 +1,8 @@
 """A request on its way through a use case, what leaves at its end, and the audit entry that binds the two."""
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -63,6 +63,14 @@ class Release:
     etag: str | None = None
     last_modified: datetime | None = None
     location: str | None = None
+    pieces: Callable[[], AsyncIterator[str]] | None = None
+    """In place of ``body``: the text, read while it is sent. Everything in it is recorded before."""
+
+    async def whole(self) -> "Release":
+        """With its text in ``body``, for who needs all of it at once."""
+        if self.pieces is None:
+            return self
+        return replace(self, body="".join([piece async for piece in self.pieces()]), pieces=None)
 
 
 def entry_for(

@@ -98,6 +98,10 @@ class UnsupportedSearch(BadRequest):
     code, text = "not-supported", "A search parameter is not supported here."
 
 
+class UnsupportedOperation(BadRequest):
+    code, text = "not-supported", "This operation is not supported here."
+
+
 class BrokenCursor(BadRequest):
     code, text = "value", "This page link was altered or is not one of ours. Start the search again."
 

@@ -103,7 +103,7 @@ async def _carry_out(use: UseCases, asked: Asked, request: BundleRequest, prefer
         _refuse_criteria(request)
     if asked.interaction in _WRITTEN and parameters.get("type") == "Binary" != request.resource_type:
         raise BadRequest("In a Bundle a Binary is sent as a resource, not as what it holds.")
-    release = await handler(use, asked, _http(request, parameters, prefer))
+    release = await (await handler(use, asked, _http(request, parameters, prefer))).whole()
     text = linked(release.body, asked.interaction, asked.request.base_url, asked.links_under)
     return release if text is release.body else replace(release, body=text)
 

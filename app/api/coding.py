@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from enum import Enum
 from functools import lru_cache
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.errors import MalformedBody, NotAcceptable, TooLarge, UnsupportedCoding
@@ -108,6 +108,24 @@ class Gzipped(Response):
             (b"content-length", str(len(self.body)).encode()),
         ]
         await super().__call__(scope, receive, send)
+
+
+def streamed(
+    pieces: AsyncIterator[str], status: int, headers: Mapping[str, str], media_type: str, accepted: Coding
+) -> Response:
+    """An answer that is sent while it is read, a piece at a time, compressed where the caller accepts it."""
+    if accepted is Coding.PLAIN:
+        return StreamingResponse(pieces, status, headers, media_type)
+    coded = {**headers, "Content-Encoding": "gzip"}
+    return StreamingResponse(_compressing(pieces), status, coded, media_type)
+
+
+async def _compressing(pieces: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    """Each piece can be read as soon as it has come, so that nothing waits for the next."""
+    work = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    async for piece in pieces:
+        yield work.compress(piece.encode()) + work.flush(zlib.Z_SYNC_FLUSH)
+    yield work.flush()
 
 
 def compressed(body: bytes) -> bytes:

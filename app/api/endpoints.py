@@ -12,10 +12,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.caller import Door
+from app.api.coding import streamed
 from app.api.errors import log_failure
 from app.api.forwarded import linked
 from app.api.outcome import refusal
-from app.api.representation import PLAIN_JSON, VARIES, Representation, wanted, wanted_or_plain
+from app.api.preferences import preferred
+from app.api.representation import FHIR_JSON, PLAIN_JSON, VARIES, Representation, wanted, wanted_or_plain
 from app.asked import Asked, Preference, Release
 from app.audit.entry import Interaction
 from app.disclosure import Disclosure
@@ -70,6 +72,10 @@ def endpoint(
         try:
             shape = shaped(http.scope, dict(http.scope["headers"]))
             release = await handler(use, asked, http)
+            if release.pieces is not None and not shape.takes_long and asked.links_under is None:
+                headers = {**_headers(asked), **VARIES}
+                return streamed(release.pieces(), release.status, headers, FHIR_JSON, shape.coding)
+            release = await release.whole()
             if len(release.body) > _LARGE and shape.takes_long:
                 return await asyncio.to_thread(rendered, asked, release, shape)
             return rendered(asked, release, shape)
@@ -109,7 +115,7 @@ async def recorded(use: UseCases, asked: Asked, error: CandourError) -> CandourE
 
 
 def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
-    headers = {"Cache-Control": "no-store", "X-Request-Id": asked.request.request_id}
+    headers = _headers(asked)
     if release.etag is not None:
         headers["ETag"] = release.etag
     if release.last_modified is not None:
@@ -128,6 +134,10 @@ def rendered(asked: Asked, release: Release, shape: Representation) -> Response:
 
 def _reachable(asked: Asked, url: str) -> str:
     return url if asked.links_under is None else under(url, asked.request.base_url, asked.links_under)
+
+
+def _headers(asked: Asked) -> dict[str, str]:
+    return {"Cache-Control": "no-store", "X-Request-Id": asked.request.request_id}
 
 
 class Address:
@@ -155,3 +165,8 @@ def pairs_of(query: str) -> list[tuple[str, str]]:
         return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=200)
     except (ValueError, UnicodeDecodeError) as error:
         raise MalformedSearch("The parameters are not UTF-8, or too many.") from error
+
+
+def is_strict(http: HttpRequest) -> bool:
+    """Whether a parameter that is not supported is to be refused (R4 search, 3.1.1.1)."""
+    return preferred(http.scope["headers"], "handling") == "strict"

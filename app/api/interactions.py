@@ -12,11 +12,20 @@ from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 from starlette.types import Scope
 
+from app.api import operations
 from app.api.binaries import binary_body, wanted_of_binary, wanted_of_write
 from app.api.caller import body as sent_body
 from app.api.caller import form_body, resource_body
-from app.api.endpoints import Address, Answering, Handler, Shaping, UseCases, endpoint, pairs_of
-from app.api.preferences import preferred
+from app.api.endpoints import (
+    Address,
+    Answering,
+    Handler,
+    Shaping,
+    UseCases,
+    endpoint,
+    is_strict,
+    pairs_of,
+)
 from app.api.representation import Representation, wanted
 from app.api.terminology import OPERATIONS
 from app.api.validating import validate_resource
@@ -29,7 +38,7 @@ from app.fhir.compartments import COMPARTMENTS
 from app.fhir.definitions import RESOURCE_TYPES
 from app.fhir.history import history_window
 from app.fhir.instants import read_http_date
-from app.fhir.query import Compartment, parse_search
+from app.fhir.query import KEPT_APART, Compartment, parse_search
 from app.fhir.several import parse_several
 from app.fhir.subset import Subset, read_subset
 
@@ -37,6 +46,8 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _WHOLE = re.compile(r"[0-9]{1,18}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z")
 DEFAULT_COUNT = 20
+DEFAULT_HISTORY = 100
+"""Versions a page of the history of a type: a client that keeps up with a node reads all of them."""
 
 
 # One record.
@@ -75,6 +86,15 @@ async def history(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
     resource_type, id = _instance(http)
     window, count = history_window(pairs_of(http.scope["query_string"].decode("latin-1")))
     return await use.disclosure.history(asked, resource_type, id, window, count=count)
+
+
+async def history_of_type(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
+    """GET [type]/_history, and GET _history."""
+    resource_type = _type(http) if "type" in http.path_params else None
+    window, count = history_window(pairs_of(http.scope["query_string"].decode("latin-1")))
+    return await use.disclosure.history_of_types(
+        asked, resource_type, window, count=DEFAULT_HISTORY if count is None else count
+    )
 
 
 async def create(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -191,7 +211,7 @@ async def _search(use: UseCases, asked: Asked, http: HttpRequest, pairs: list[tu
         asked.interaction = Interaction.AUDIT_READ
         return await _audit_events(use, asked, dict(pairs))
     query = parse_search(
-        resource_type, pairs, strict=_strict(http), base_url=use.door.base_url, default_count=DEFAULT_COUNT
+        resource_type, pairs, strict=is_strict(http), base_url=use.door.base_url, default_count=DEFAULT_COUNT
     )
     return await use.disclosure.search(asked, query)
 
@@ -203,7 +223,7 @@ async def search_compartment(use: UseCases, asked: Asked, http: HttpRequest) -> 
         raise NotFound
     compartment, kind = Compartment(resource_type, id), http.path_params["kind"]
     pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
-    base_url, strict = use.door.base_url, _strict(http)
+    base_url, strict = use.door.base_url, is_strict(http)
     if kind == "*":
         several = parse_several(pairs, strict=strict, base_url=base_url, compartment=compartment)
         return await use.disclosure.search_several(asked, several)
@@ -216,7 +236,7 @@ async def search_system(use: UseCases, asked: Asked, http: HttpRequest) -> Relea
     pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
     if http.method == "POST":
         pairs += pairs_of(await form_body(http, use.max_body_bytes))
-    several = parse_several(pairs, strict=_strict(http), base_url=use.door.base_url)
+    several = parse_several(pairs, strict=is_strict(http), base_url=use.door.base_url)
     return await use.disclosure.search_several(asked, several)
 
 
@@ -234,20 +254,6 @@ async def _audit_events(use: UseCases, asked: Asked, given: dict[str, str]) -> R
         count=max(1, min(int(count), 1000)),
         before=int(before) if before else None,
     )
-
-
-async def everything(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
-    id = http.path_params["id"]
-    if not _ID.match(id):
-        raise NotFound
-    unknown = {name for name, _ in pairs_of(http.scope["query_string"].decode("latin-1"))} - {
-        "_count",
-        "_format",
-        "_pretty",
-    }
-    if unknown:
-        raise MalformedSearch(f"$everything does not support {', '.join(sorted(unknown))} here.")
-    return await use.disclosure.everything(asked, id, count=_count(http))
 
 
 async def next_page(use: UseCases, asked: Asked, http: HttpRequest) -> Release:
@@ -271,23 +277,16 @@ def _instance(http: HttpRequest) -> tuple[str, str]:
     return resource_type, id
 
 
-def _count(http: HttpRequest) -> int | None:
-    count = http.query_params.get("_count")
-    if count is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,6}", count, re.ASCII):
-        raise MalformedSearch("_count is a whole number.")
-    return int(count)
-
-
-def _strict(http: HttpRequest) -> bool:
-    return preferred(http.scope["headers"], "handling") == "strict"
-
-
 class _TypeSegment(StringConvertor):
     """What has the form of a resource type; anything else is at no address."""
 
     regex = "[A-Z][A-Za-z]+"
+
+
+class _KeptSegment(StringConvertor):
+    """A type whose resources are read and written one by one."""
+
+    regex = rf"(?!(?:{'|'.join(sorted(KEPT_APART))})/)[A-Z][A-Za-z]+"
 
 
 class _KindSegment(StringConvertor):
@@ -304,6 +303,7 @@ class _IdSegment(StringConvertor):
 
 register_url_convertor("r4type", _TypeSegment())
 register_url_convertor("r4id", _IdSegment())
+register_url_convertor("r4kept", _KeptSegment())
 register_url_convertor("r4kind", _KindSegment())
 
 
@@ -340,7 +340,7 @@ ADDRESSES: Sequence[tuple[str, Handlers]] = (
         },
     ),
     ("/fhir/_page", {"GET": (Interaction.SEARCH, next_page)}),
-    ("/fhir/Patient/{id:r4id}/$everything", {"GET": (Interaction.EVERYTHING, everything)}),
+    *operations.OPERATIONS,
     *(
         (path, {"GET": (Interaction.OPERATION, handler), "POST": (Interaction.OPERATION, handler)})
         for (resource_type, name, on_instances), handler in OPERATIONS.items()
@@ -349,6 +349,8 @@ ADDRESSES: Sequence[tuple[str, Handlers]] = (
             *([f"/fhir/{resource_type}/{{id:r4id}}/{name}"] if on_instances else []),
         )
     ),
+    (f"{_KIND}/_history", {"GET": (Interaction.HISTORY, history_of_type)}),
+    ("/fhir/_history", {"GET": (Interaction.HISTORY, history_of_type)}),
     (f"{_ONE}/_history", {"GET": (Interaction.HISTORY, history)}),
     (f"{_ONE}/_history/{{version}}", {"GET": (Interaction.VREAD, vread)}),
     (f"{_ONE}/{{kind:r4kind}}", {"GET": (Interaction.SEARCH, search_compartment)}),

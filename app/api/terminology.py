@@ -12,14 +12,12 @@ from typing import Any
 
 from starlette.requests import Request as HttpRequest
 
-from app.api.caller import resource_body
-from app.api.endpoints import Handler, UseCases, pairs_of
+from app.api.endpoints import Handler, UseCases
+from app.api.operations import sent_to_operation
 from app.asked import Asked, Release
-from app.errors import BadRequest
 from app.fhir import terminology_operations as operations
 from app.fhir.instants import instant
 from app.fhir.terminology import ON_BOARD
-from app.fhir.terminology_operations import Given
 from app.fhir.text import parse
 
 
@@ -74,21 +72,10 @@ async def _invoked_on(
 
 
 async def _answered(use: UseCases, asked: Asked, http: HttpRequest, resource_type: str, work: Any) -> Release:
-    given = await _given(use, http)
+    given = await sent_to_operation(use, http)
     # Out of the event loop: a large value set takes a tenth of a second.
     text = await asyncio.to_thread(work, ON_BOARD, given)
     if asked.recorded:
         # By the reading of the resource that it was invoked on: one request leaves one entry.
         return Release(text, ())
     return await use.disclosure.of_nobody(asked, resource_type, text)
-
-
-async def _given(use: UseCases, http: HttpRequest) -> Given:
-    """The parameters of the address, or of a Parameters resource."""
-    if http.method != "POST":
-        pairs = pairs_of(http.scope["query_string"].decode("latin-1"))
-        return [pair for pair in pairs if pair[0] not in ("_format", "_pretty")]
-    body = parse(await resource_body(http, use.max_body_bytes)).value
-    if body.get("resourceType") != "Parameters":
-        raise BadRequest("An operation is sent a Parameters resource.", expression="Parameters")
-    return body

@@ -15,8 +15,11 @@ from app.asked import Asked, Release, accounted
 from app.audit.entry import Interaction, Outcome
 from app.consent.decision import TRUE
 from app.disclosure.answers import Answers
+from app.disclosure.documents import Documents
+from app.disclosure.everything import Everything
 from app.disclosure.finding import Finding
 from app.disclosure.gate import Gate, Reading
+from app.disclosure.histories import Histories
 from app.disclosure.inclusion import Inclusion
 from app.disclosure.instances import Instances
 from app.disclosure.links import binding
@@ -24,14 +27,16 @@ from app.disclosure.lookups import Lookups
 from app.disclosure.recording import SERVED, Recording
 from app.disclosure.searches import Searches
 from app.disclosure.sources import Sources
+from app.disclosure.supporting import Supporting
 from app.errors import CandourError, Gone, InsufficientScope, NotFound, NotPermitted
 from app.fhir import bundle, criteria
 from app.fhir.compartments import in_patient_compartment
+from app.fhir.extent import Extent
 from app.fhir.history import HistoryWindow
 from app.fhir.query import SearchQuery
 from app.fhir.several import SeveralQuery
 from app.fhir.text import parse
-from app.records import searching
+from app.records import searching, versions
 from app.records.searching import Question, Sort
 from app.smart import scopes
 from app.vocabulary import Request
@@ -49,10 +54,15 @@ class Disclosure:
         gate = self._gate = Gate(reading)
         recording = self._recording = Recording(reading, gate)
         self._instances = Instances(reading, gate, recording)
+        self._histories = Histories(reading, gate, recording)
         finding = Finding(reading, gate)
-        lookups, inclusion = Lookups(gate, finding), Inclusion(reading, gate, finding)
+        lookups, inclusion = Lookups(gate, finding), Inclusion(gate, finding)
         answers = Answers(reading, gate, finding, lookups, inclusion, recording)
-        self._searches = Searches(reading, gate, finding, lookups, answers, Sources(reading, gate))
+        sources = Sources(reading, gate)
+        self._searches = Searches(reading, gate, finding, lookups, answers, sources)
+        supporting = Supporting(finding)
+        self._everything = Everything(gate, finding, supporting, sources, answers)
+        self._documents = Documents(reading, gate, finding, supporting, recording)
 
     # One record.
 
@@ -96,6 +106,13 @@ class Disclosure:
     # Many records.
 
     @accounted
+    async def history_of_types(
+        self, asked: Asked, resource_type: str | None, window: HistoryWindow, *, count: int
+    ) -> Release:
+        """A page of the versions of a type that may be released, newest first; None: of every type in scope."""
+        return await self._histories.of_types(asked, resource_type, window, count=count)
+
+    @accounted
     async def search(self, asked: Asked, query: SearchQuery) -> Release:
         """A page of what matches; bound to one patient it is asked of every source that may hold something."""
         return await self._searches.search(asked, query)
@@ -106,9 +123,24 @@ class Disclosure:
         return await self._searches.several(asked, several)
 
     @accounted
-    async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
-        """Patient/$everything: the whole compartment from every source (R4 patient-operation-everything)."""
-        return await self._searches.everything(asked, patient_id, count=count)
+    async def everything(self, asked: Asked, patient_id: str, extent: Extent) -> Release:
+        """Patient/[id]/$everything, from every source (R4 patient-operation-everything)."""
+        return await self._everything.of_patient(asked, patient_id, extent)
+
+    @accounted
+    async def everything_of_encounter(self, asked: Asked, id: str, extent: Extent) -> Release:
+        """Encounter/[id]/$everything (R4 encounter-operation-everything)."""
+        return await self._everything.of_encounter(asked, id, extent)
+
+    @accounted
+    async def last_of_each(self, asked: Asked, query: SearchQuery, address: str, *, most: int) -> Release:
+        """Observation/$lastn of a query that names one patient; ``address``: the ``self`` link of the answer."""
+        return await self._searches.last_of_each(asked, query, address, most=most)
+
+    @accounted
+    async def document(self, asked: Asked, id: str) -> Release:
+        """Composition/[id]/$document: a Bundle of type document."""
+        return await self._documents.of_composition(asked, id)
 
     @accounted
     async def next_page(self, asked: Asked, sealed: str) -> Release:
@@ -117,6 +149,14 @@ class Disclosure:
         if position["kind"] == "frozen":
             return await self._searches.page(asked, position)
         asked.interaction = Interaction.HISTORY
+        if position["kind"] == "histories":
+            return await self._histories.of_types(
+                asked,
+                position["type"],
+                HistoryWindow.restore(position),
+                count=position["count"],
+                after=versions.restored(position["after"]),
+            )
         return await self._instances.history(
             asked,
             position["type"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.asked import Asked, Release
 from app.audit.entry import Outcome
 from app.consent.decision import Decision
-from app.disclosure.finding import MOST_CANDIDATES, Finding, Permitted, Within, question_of
+from app.disclosure.finding import MOST_CANDIDATES, Finding, Permitted, Within, named, question_of
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.inclusion import Inclusion
 from app.disclosure.links import next_link
@@ -26,6 +26,9 @@ from app.records.results import Foreign, Kept, ResultSet
 _AT_ONCE = 200
 """Kept places that are read and decided in one go."""
 
+_IN_A_PIECE = 100
+"""Resources that are read at once while an answer is sent."""
+
 Chosen = Permitted | Foreign
 
 
@@ -41,6 +44,9 @@ class Answering:
     lines: Sequence[SourceLine] = ()
     address: str = ""
     """Of a later page: the ``self`` link of the first."""
+    supports: frozenset[Kept] = frozenset()
+    """What is no match: it is in the answer because matches refer to it."""
+    issues: Sequence[Issue] = ()
 
     @property
     def self_link(self) -> str:
@@ -121,6 +127,37 @@ class Answers:
             links = [await self._frozen(one, page)]
         return await self._release(one, page.shown, one.told(answer.total), links)
 
+    async def streamed(self, one: Answering, chosen: Sequence[Chosen], total: int | None) -> Release:
+        """All of the answer on one page, whose contents are read while it is sent.
+
+        Decided already, and recorded now, by version: a version never changes, so that what is read is what was
+        decided. Where one cannot be read any more the answer breaks off, which nobody takes for a whole one.
+        """
+        within, asked = one.within, one.asked
+        matches = [_named(one, it) for it in chosen]
+        receipts = await self._recording.matches(asked, matches, within.decision, one.lines)
+        return Release("", receipts, pieces=lambda: self._pieces(one, chosen, one.told(total)))
+
+    async def _pieces(
+        self, one: Answering, chosen: Sequence[Chosen], total: int | None
+    ) -> AsyncIterator[str]:
+        yield bundle.opening("searchset", links=[("self", one.self_link)], total=total)
+        separator = ',"entry":['
+        for start in range(0, len(chosen), _IN_A_PIECE):
+            entries = await self._entries(one, chosen[start : start + _IN_A_PIECE])
+            yield separator + ",".join(entries)
+            separator = ","
+        if (outcome := _outcome(one, ())) is not None:
+            yield separator + bundle.outcome_entry(outcome)
+            separator = ","
+        yield "]}" if separator == "," else "}"
+
+    async def _entries(self, one: Answering, chosen: Sequence[Chosen]) -> list[str]:
+        own = [it for it in chosen if isinstance(it, Permitted)]
+        read = iter(await self._finding.contents(own))
+        whole = [next(read) if isinstance(it, Permitted) else it for it in chosen]
+        return [bundle.found_entry((await self._match(one, it)).entry(None)) for it in whole]
+
     async def _frozen(self, one: Answering, page: _Page) -> tuple[str, str]:
         """The link to what follows ``page``."""
         identity = one.within.identity
@@ -132,6 +169,7 @@ class Answers:
             "patient": identity.asked.id if identity else None,
             "count": one.count,
             "query": one.query.saved() if one.query else None,
+            "matches": len(kept.kept) - sum(it in one.supports for it in kept.kept),
             "self": one.self_link,
         }
         return next_link(self._at.seal, one.asked, position)
@@ -221,21 +259,33 @@ class Answers:
         return Release(text, receipts)
 
     async def _match(self, one: Answering, chosen: Chosen) -> Match:
+        match = _named(one, chosen)
         if isinstance(chosen, Permitted):
-            return await self._finding.match(one.asked, chosen)
-        return Match(
-            chosen.resource_type,
-            chosen.id,
-            chosen.full_url,
-            chosen.content,
-            chosen.disclosed,
-            one.within.identity,
-            one.within.decision,
-        )
+            text = await self._gate.as_released(one.asked, chosen.record, chosen.owner, chosen.decision)
+            return replace(match, content=text)
+        return replace(match, content=chosen.content)
+
+
+def _named(one: Answering, chosen: Chosen) -> Match:
+    """Without its content: as it is recorded."""
+    mode = "include" if kept_of(chosen) in one.supports else "match"
+    if isinstance(chosen, Permitted):
+        return named(one.asked, chosen, mode)
+    return Match(
+        chosen.resource_type,
+        chosen.id,
+        chosen.full_url,
+        "",
+        chosen.disclosed,
+        one.within.identity,
+        one.within.decision,
+        mode=mode,
+    )
 
 
 def _outcome(one: Answering, more: Sequence[Issue]) -> str | None:
     ignored = one.query.ignored if one.query else ()
+    more = [*one.issues, *more]
     issues = [Issue("warning", "not-supported", f"{it.name} was ignored: {it.reason}") for it in ignored]
     return manifest.outcome(one.lines, [*issues, *more]) if one.lines or issues or more else None
 

@@ -12,7 +12,7 @@ from app.consent.predicate import CustodianIn, all_of
 from app.disclosure.gate import NEVER_BY_WILDCARD, Gate, Reading
 from app.disclosure.matches import Match
 from app.disclosure.recording import disclosed
-from app.errors import NotAuthenticated, TooCostly
+from app.errors import Conflict, NotAuthenticated, TooCostly
 from app.fhir.query import Criterion
 from app.fhir.sorting import Sortable, SortKey, ordered
 from app.fhir.text import parse
@@ -97,10 +97,15 @@ class Finding:
         criteria: Sequence[Criterion],
         within: Within,
         sort: Sequence[SortKey] = (),
+        *,
+        bare: bool = False,
     ) -> list[Permitted]:
-        """Everything that matches and may be released, in order. Raises TooCostly beyond MOST_CANDIDATES."""
+        """Everything that matches and may be released, in order. Raises TooCostly beyond MOST_CANDIDATES.
+
+        ``bare``: without content, which ``contents`` reads later.
+        """
         question = question_of(asked, resource_type, criteria, within, limit=MOST_CANDIDATES)
-        page = await self.page(asked, question)
+        page = await self.page(asked, replace(question, bare=bare))
         if page.more:
             raise TooCostly("More than 10,000 resources match. Narrow the question, e.g. by date.")
         found = await self.permitted(asked, page.rows, within)
@@ -129,19 +134,56 @@ class Finding:
                     found[pointer] = Permitted(shown, one.owner, one.decision)
         return found
 
+    async def single(
+        self, asked: Asked, resource_type: str, id: str, version: str | None = None
+    ) -> Permitted | None:
+        """One record as a read would release it, for whoever has a scope for it at all.
+
+        ``version``: as it was then, as a vread would.
+        """
+        found = await self._at.reader.read(resource_type, id, asked.caller.client_id)
+        if found is None or found.record.deleted:
+            return None
+        record = found.record
+        if not self._gate.scoped(asked, resource_type, record.custodian):
+            return None
+        decision = await self._gate.decide_quietly(asked, found.whose)
+        if decision is None or not await self._gate.releases(asked, record, found.whose, decision):
+            return None
+        if version is not None and version != str(record.version):
+            older = await reading.versions(self._at.database, record)
+            before = next((one for one in older if str(one.version) == version and not one.deleted), None)
+            if before is None or not await self._gate.releases(asked, before, found.whose, decision):
+                return None
+            record = before
+        return Permitted(record, found.whose, decision)
+
+    async def contents(self, permitted: Sequence[Permitted]) -> list[Permitted]:
+        """The same versions with their content, which never changes. Raises Conflict where one cannot be read."""
+        found = await reading.pointed(self._at.database, [one.record.pointer for one in permitted])
+        if not all(found):
+            raise Conflict
+        return [replace(one, record=versions[-1]) for one, versions in zip(permitted, found, strict=True)]
+
     async def match(self, asked: Asked, one: Permitted, *, mode: str = "match") -> Match:
-        record = one.record
-        return Match(
-            record.resource_type,
-            record.id,
-            f"{asked.request.base_url}/{record.resource_type}/{record.id}",
-            await self._gate.as_released(asked, record, one.owner, one.decision),
-            disclosed(record),
-            one.owner,
-            one.decision,
-            record.all_patients,
-            mode,
-        )
+        text = await self._gate.as_released(asked, one.record, one.owner, one.decision)
+        return replace(named(asked, one, mode), content=text)
+
+
+def named(asked: Asked, one: Permitted, mode: str = "match") -> Match:
+    """Without its content: as it is recorded."""
+    record = one.record
+    return Match(
+        record.resource_type,
+        record.id,
+        f"{asked.request.base_url}/{record.resource_type}/{record.id}",
+        "",
+        disclosed(record),
+        one.owner,
+        one.decision,
+        record.all_patients,
+        mode,
+    )
 
 
 def question_of(

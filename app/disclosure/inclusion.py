@@ -8,7 +8,7 @@ from functools import cache
 
 from app.asked import Asked
 from app.disclosure.finding import MOST_CANDIDATES, Finding, Permitted, Within, body_of, question_of
-from app.disclosure.gate import Gate, Reading
+from app.disclosure.gate import Gate
 from app.disclosure.matches import Match
 from app.errors import Issue, TooCostly
 from app.fhir.compartments import in_patient_compartment
@@ -30,8 +30,7 @@ _Found = dict[str, Match]
 class Inclusion:
     """Finds what a page's matches refer to, and what refers to them."""
 
-    def __init__(self, at: Reading, gate: Gate, finding: Finding) -> None:
-        self._at = at
+    def __init__(self, gate: Gate, finding: Finding) -> None:
         self._gate = gate
         self._finding = finding
 
@@ -87,19 +86,8 @@ class Inclusion:
             if one.type and one.id and include.target in ("", one.type)
         }
         missing = [(kind, id) for kind, id in wanted if f"{kind}/{id}" not in known]
-        read = await asyncio.gather(*(self._read(asked, kind, id) for kind, id in missing[:most]))
+        read = await asyncio.gather(*(self._finding.single(asked, kind, id) for kind, id in missing[:most]))
         return [one for one in read if one is not None]
-
-    async def _read(self, asked: Asked, resource_type: str, id: str) -> Permitted | None:
-        found = await self._at.reader.read(resource_type, id, asked.caller.client_id)
-        if found is None or found.record.deleted:
-            return None
-        if not self._gate.scoped(asked, resource_type, found.record.custodian):
-            return None
-        decision = await self._gate.decide_quietly(asked, found.whose)
-        if decision is None or not await self._gate.releases(asked, found.record, found.whose, decision):
-            return None
-        return Permitted(found.record, found.whose, decision)
 
     async def _referring(
         self, asked: Asked, include: Include, latest: Sequence[Match], within: Within, known: Set[str]

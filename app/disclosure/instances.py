@@ -6,12 +6,12 @@ from datetime import datetime
 
 from app.asked import Asked, Release
 from app.disclosure.gate import Gate, Reading
+from app.disclosure.histories import history_entry
 from app.disclosure.links import next_link
 from app.disclosure.recording import Recording
 from app.errors import Gone, NotFound
 from app.fhir import bundle
 from app.fhir.history import HistoryWindow
-from app.fhir.instants import instant
 from app.records import reading
 from app.records.reading import Record
 
@@ -79,7 +79,7 @@ class Instances:
             position |= {"before": shown[-1].version, **window.saved()}
             links.append(next_link(self._at.seal, asked, position))
         receipts = await self._recording.records(asked, shown, decision)
-        entries = [_history_entry(asked.request.base_url, one) for one in shown]
+        entries = [history_entry(asked.request.base_url, one) for one in shown]
         return Release(bundle.history(entries, links=links, total=len(told)), receipts)
 
     async def _version(self, current: Record, version: str) -> Record:
@@ -102,17 +102,3 @@ def _matches(if_none_match: str, etag: str) -> bool:
     """Weak comparison (RFC 9110, 13.1.2)."""
     candidates = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
     return "*" in candidates or etag.removeprefix("W/") in candidates
-
-
-def _history_entry(base: str, record: Record) -> bundle.Entry:
-    url = f"{record.resource_type}/{record.id}"
-    method = "DELETE" if record.deleted else ("POST" if record.version == 1 else "PUT")
-    return bundle.Entry(
-        full_url=f"{base}/{url}",
-        content=None if record.deleted else record.content,
-        method=method,
-        url=record.resource_type if method == "POST" else url,
-        status={"DELETE": "204", "POST": "201", "PUT": "200"}[method],
-        etag=record.etag,
-        last_modified=instant(record.last_updated),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from app.disclosure.sources import Sources
 from app.errors import NotFound, TooCostly
 from app.fhir.compartments import in_patient_compartment
 from app.fhir.criteria import ChainCriterion, Criterion, ReferenceCriterion
+from app.fhir.lastn import last_of_each
 from app.fhir.query import SearchQuery
 from app.fhir.several import SeveralQuery
 from app.fhir.sorting import Sortable, ordered
@@ -35,13 +37,12 @@ from app.records.searching import Question
 from app.smart import scopes
 from app.vocabulary import PatientIdentity
 
-EVERYTHING_PAGE = 1_000
 _CANDIDATES = 200
 """Of everybody's records, read and decided at first: most answers are shorter."""
 
 
 class Searches:
-    """search-type, ``$everything``, and the pages of both (R4 search)."""
+    """search-type, its pages, and those of ``$everything`` (R4 search)."""
 
     def __init__(
         self,
@@ -68,6 +69,24 @@ class Searches:
             return await self._of_whom_it_means(asked, query, chain)
         return await self._of_everybody(asked, query)
 
+    async def last_of_each(self, asked: Asked, query: SearchQuery, address: str, *, most: int) -> Release:
+        """Observation/$lastn: of what matches, the ``most`` newest of each code; of one patient, from every source.
+
+        What is withheld was never among them, so that it leaves no gap.
+        """
+        self._gate.may(asked, "Observation", "s")
+        for resource_type in sorted(query.types_looked_at):
+            self._gate.may(asked, resource_type, "s")
+        who = await self._gate.who(asked, query.patient_scope or "")
+        if who is None and asked.caller.purpose.is_emergency:
+            raise NotFound
+        decision = await self._gate.decide(asked, who.identity) if who else None
+        if who is None or decision is None or not decision.permitted:
+            return await self._nothing(asked, query, decision, address)
+        within = Within.one_person(who.identity, decision)
+        one = Answering(asked, query, query.count, within, address=address)
+        return await self._gathered(one, query, who, ask=is_federated(asked, who), most=most)
+
     async def _of_whom_it_means(self, asked: Asked, query: SearchQuery, chain: ChainCriterion) -> Release:
         """``patient.identifier=…`` and the like: when that is one person, it is a question about that person."""
         found = await self._lookups.targets(asked, chain, EVERYBODY)
@@ -79,18 +98,6 @@ class Searches:
             return await self._of_patient(asked, bound, bound.patient_scope or "")
         return await self._of_everybody(asked, query)
 
-    async def everything(self, asked: Asked, patient_id: str, *, count: int | None) -> Release:
-        self._gate.may(asked, "Patient", "s")
-        who = await self._gate.who(asked, patient_id)
-        if who is None:
-            raise NotFound
-        decision = await self._gate.decide(asked, who.identity)
-        if not decision.permitted:
-            raise NotFound
-        within = Within.one_person(who.identity, decision)
-        one = Answering(asked, None, min(count or EVERYTHING_PAGE, EVERYTHING_PAGE), within)
-        return await self._gathered(one, who, ask=_is_federated(asked, who))
-
     async def page(self, asked: Asked, position: Mapping[str, Any]) -> Release:
         """A page after the first: of the same answer, decided again."""
         query = SearchQuery.restore(position["query"]) if position["query"] else None
@@ -98,7 +105,10 @@ class Searches:
             self._gate.may(asked, query.resource_type, "s")
         within = await self._still_within(asked, position["patient"])
         answer = await self._at.result_sets.thaw(dict(position))
-        one = Answering(asked, query, position["count"], within, answer.lines, position["self"])
+        supports = frozenset(answer.kept[position["matches"] :]) if query is None else frozenset()
+        one = Answering(
+            asked, query, position["count"], within, answer.lines, position["self"], supports=supports
+        )
         return await self._answers.later(one, answer, position)
 
     async def _still_within(self, asked: Asked, patient_id: str | None) -> Within:
@@ -121,8 +131,8 @@ class Searches:
         if who is None or decision is None or not decision.permitted:
             return await self._nothing(asked, query, decision)
         one = Answering(asked, query, query.count, Within.one_person(who.identity, decision))
-        if _is_federated(asked, who):
-            return await self._gathered(one, who, ask=True)
+        if is_federated(asked, who):
+            return await self._gathered(one, query, who, ask=True)
         return await self._own(replace(one, lines=self._sources.fresh(who.identity)), query, who)
 
     async def _nothing(
@@ -139,12 +149,12 @@ class Searches:
     async def _own(self, one: Answering, query: SearchQuery, who: Who) -> Release:
         """Of this node's own records, straight from the index where it can put them in order."""
         if not query.is_sorted_by_index:
-            return await self._gathered(one, who, ask=False)
+            return await self._gathered(one, query, who, ask=False)
         question = await self._question(one, query, limit=query.count, count=True)
         page = await self._finding.page(one.asked, question)
         if page.shared:
             # SQL knows one person's decision: only here can the others' be counted too.
-            return await self._gathered(one, who, ask=False)
+            return await self._gathered(one, query, who, ask=False)
         if page.more and query.count:
             pointers = await self._finding.point(question)
             answer = ResultSet(pointers.found, page.total, beyond=pointers.beyond)
@@ -164,27 +174,29 @@ class Searches:
         criteria = tuple(_for_all_of(it, query, one.within.identity) for it in query.criteria)
         return await self._lookups.resolved(one.asked, query.resource_type, criteria, one.within)
 
-    async def _gathered(self, one: Answering, who: Who, *, ask: bool) -> Release:
-        """All of it, from every source at once, put in order here."""
+    async def _gathered(
+        self, one: Answering, query: SearchQuery, who: Who, *, ask: bool, most: int | None = None
+    ) -> Release:
+        """All of it, from every source at once, put in order here. ``most``: of each code no more than the last."""
         asking = asyncio.create_task(self._sources.ask(one, who)) if ask else None
         try:
-            own = await self._everything_here(one)
+            own = await self._everything_here(one, query)
         except BaseException:
             if asking is not None:
                 asking.cancel()
             raise
         answers = await asking if asking is not None else ()
         lines = [*self._sources.fresh(who.identity), *(answer.line for answer in answers)]
-        chosen = self._merged(one, own, answers)
+        chosen = self._merged(one, query, own, answers)
+        if most is not None:
+            chosen = last_of_each(chosen, _body, most=most)
         answer = ResultSet(tuple(map(kept_of, chosen)), len(chosen), tuple(lines))
         return await self._answers.first(replace(one, lines=lines), answer, chosen)
 
-    async def _everything_here(self, one: Answering) -> list[Permitted]:
+    async def _everything_here(self, one: Answering, query: SearchQuery) -> list[Permitted]:
         """All of this node's own matches: what one person has, never what the database holds."""
-        query = one.query
-        criteria = await self._criteria(one, query) if query else ()
-        kind = query.resource_type if query else None
-        found = await self._finding.all(one.asked, kind, criteria, one.within)
+        criteria = await self._criteria(one, query)
+        found = await self._finding.all(one.asked, query.resource_type, criteria, one.within)
         return [
             it
             for it in found
@@ -192,7 +204,9 @@ class Searches:
             and in_patient_compartment(it.record.resource_type)
         ]
 
-    def _merged(self, one: Answering, own: Sequence[Permitted], answers: Sequence[Answer]) -> list[Chosen]:
+    def _merged(
+        self, one: Answering, query: SearchQuery, own: Sequence[Permitted], answers: Sequence[Answer]
+    ) -> list[Chosen]:
         """Own and foreign resources in the order asked for; each foreign one is decided here as well."""
         base = one.asked.request.base_url
 
@@ -200,7 +214,7 @@ class Searches:
             return sortable(it, base) if isinstance(it, Permitted) else it.sortable()
 
         every: list[Chosen] = [*own, *self._sources.released(one, answers)]
-        return ordered(every, one.query.sort_keys if one.query else (), seen)
+        return ordered(every, query.sort_keys, seen)
 
     # Of several types.
 
@@ -219,7 +233,7 @@ class Searches:
             if who is None or decision is None or not decision.permitted:
                 return await self._nothing(asked, first, decision, address)
             lines = self._sources.fresh(who.identity)
-            if _is_federated(asked, who):
+            if is_federated(asked, who):
                 lines += [answer.line for answer in await self._sources.not_supported()]
             one = replace(one, within=Within.one_person(who.identity, decision), lines=lines)
         found = [it for query in queries for it in await self._all_of(one, query)]
@@ -270,11 +284,18 @@ class Searches:
         return await self._answers.first(one, ResultSet(tuple(map(kept_of, found)), total), found)
 
 
+def _body(one: Chosen) -> Mapping[str, Any]:
+    text = one.record.content if isinstance(one, Permitted) else one.content
+    # Times and codes are looked at, and no numbers: the quicker reading will do.
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
 def _are_patients(found: Sequence[Permitted]) -> bool:
     return all(one.record.resource_type == "Patient" for one in found)
 
 
-def _is_federated(asked: Asked, who: Who) -> bool:
+def is_federated(asked: Asked, who: Who) -> bool:
     """Whether other sources are asked, too: not again for what another node passed on."""
     return asked.caller.via is None and who.has_sources and who.identity.nhs_number is not None
 

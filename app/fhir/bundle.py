@@ -28,18 +28,33 @@ def searchset(
     entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int | None, outcome: str | None
 ) -> str:
     """A Bundle of type searchset. ``outcome``: the OperationOutcome that names sources and ignored parameters."""
-    texts = [
-        f'{{"fullUrl":{quoted(entry.full_url)},"resource":{entry.content},"search":{{"mode":"{entry.mode}"}}}}'
-        for entry in entries
-    ]
+    texts = [found_entry(entry) for entry in entries]
     if outcome is not None:
-        texts.append(f'{{"resource":{outcome},"search":{{"mode":"outcome"}}}}')
+        texts.append(outcome_entry(outcome))
     return _bundle("searchset", texts, links, total)
 
 
-def history(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int) -> str:
+def found_entry(entry: Entry) -> str:
+    """An entry of a searchset."""
+    return f'{{"fullUrl":{quoted(entry.full_url)},"resource":{entry.content},"search":{{"mode":"{entry.mode}"}}}}'
+
+
+def outcome_entry(outcome: str) -> str:
+    return f'{{"resource":{outcome},"search":{{"mode":"outcome"}}}}'
+
+
+def history(entries: Sequence[Entry], *, links: Iterable[tuple[str, str]], total: int | None) -> str:
     """A Bundle of type history: deletions are entries without a resource (R4 http, 3.1.0.10)."""
     return _bundle("history", [_versioned(entry) for entry in entries], links, total)
+
+
+def document(entries: Iterable[Entry], *, identifier: str, timestamp: str) -> str:
+    """A Bundle of type document, its Composition first (R4 documents). ``identifier`` is a URI of its own."""
+    listed = ",".join(f'{{"fullUrl":{quoted(one.full_url)},"resource":{one.content}}}' for one in entries)
+    return (
+        f'{{"resourceType":"Bundle","identifier":{{"system":"urn:ietf:rfc:3986","value":{quoted(identifier)}}},'
+        f'"type":"document","timestamp":"{timestamp}","entry":[{listed}]}}'
+    )
 
 
 def response(kind: str, entries: Sequence[str]) -> str:
@@ -80,16 +95,19 @@ def _versioned(entry: Entry) -> str:
 
 
 def _bundle(kind: str, entries: Sequence[str], links: Iterable[tuple[str, str]], total: int | None) -> str:
+    # An empty array is not allowed in FHIR JSON: no entries means no member.
+    listed = f',"entry":[{",".join(entries)}]' if entries else ""
+    return f"{opening(kind, links=links, total=total)}{listed}}}"
+
+
+def opening(kind: str, *, links: Iterable[tuple[str, str]], total: int | None) -> str:
+    """A Bundle's text up to its entries, for one that is written in pieces."""
     parts = [f'{{"resourceType":"Bundle","type":"{kind}"']
     if total is not None:
         parts.append(f',"total":{total}')
     rendered = ",".join(f'{{"relation":"{name}","url":{quoted(url)}}}' for name, url in links)
     if rendered:
         parts.append(f',"link":[{rendered}]')
-    # An empty array is not allowed in FHIR JSON: no entries means no member.
-    if entries:
-        parts.append(f',"entry":[{",".join(entries)}]')
-    parts.append("}")
     return "".join(parts)
 
 

@@ -58,6 +58,7 @@ def _rest(token_url: str, cors: bool) -> dict[str, Any]:
             {"code": "transaction", "documentation": _TRANSACTION},
             {"code": "batch", "documentation": _BATCH},
             {"code": "search-system"},
+            {"code": "history-system"},
         ],
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{kind[0].lower() + kind[1:]}"
@@ -120,7 +121,8 @@ def _resource(resource_type: str) -> dict[str, Any]:
 def _operations(resource_type: str) -> list[dict[str, str]]:
     base = "http://hl7.org/fhir/OperationDefinition"
     own = [(name, f"{base}/{resource_type}-{name}") for name in _OPERATIONS.get(resource_type, ())]
-    operations = [("validate", f"{base}/Resource-validate"), *own]
+    every = ("validate",) if resource_type in KEPT_APART else ("validate", "meta", "meta-add", "meta-delete")
+    operations = [*((name, f"{base}/Resource-{name}") for name in every), *own]
     return [{"name": name, "definition": definition} for name, definition in operations]
 
 
@@ -135,6 +137,9 @@ _TRANSACTION = (
 _BATCH = f"At most {MOST_ENTRIES:,} entries, of whatever has an address by itself."
 
 _OPERATIONS = {
+    "Composition": ("document",),
+    "Encounter": ("everything",),
+    "Observation": ("lastn",),
     "Patient": ("everything",),
     "ValueSet": ("expand", "validate-code"),
     "CodeSystem": ("lookup", "validate-code", "subsumes"),
@@ -148,7 +153,17 @@ _DOCUMENTED = {
     ),
 }
 
-_INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "create", "search-type")
+_INTERACTIONS = (
+    "read",
+    "vread",
+    "update",
+    "patch",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+)
 
 
 def _every(resource_type: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What of a resource's history is asked for: ``_since``, ``_at`` and ``_count`` (R4 http, 3.1.0.10)."""
+"""What of a history is asked for: ``_since``, ``_at`` and ``_count`` (R4 http, 3.1.0.10)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from app.errors import MalformedSearch
+from app.errors import MalformedSearch, UnsupportedSearch
 from app.fhir.dates import Span, asked_span
 
 _PRESENTATION = ("_format", "_pretty")
@@ -29,6 +29,16 @@ class HistoryWindow:
         asked = _span("_at", self.at)
         return made < asked.hi and (until is None or until > asked.lo)
 
+    @property
+    def since_instant(self) -> datetime | None:
+        """No version made before it is held."""
+        return None if self.since is None else _span("_since", self.since).lo
+
+    @property
+    def before_instant(self) -> datetime | None:
+        """No version made at or after it is held."""
+        return None if self.at is None else _span("_at", self.at).hi
+
     def query(self, count: int | None) -> str:
         """For the ``self`` link: what was used."""
         given = {"_since": self.since, "_at": self.at, "_count": count}
@@ -48,6 +58,8 @@ def history_window(pairs: Sequence[tuple[str, str]]) -> tuple[HistoryWindow, int
     given = {name: value for name, value in pairs if name not in _PRESENTATION}
     if len(given) < sum(name not in _PRESENTATION for name, _ in pairs):
         raise MalformedSearch("Each parameter of a history may be given once only.")
+    if "_list" in given:
+        raise UnsupportedSearch("_list is not supported in a history.")
     if given.keys() - {"_since", "_at", "_count"}:
         raise MalformedSearch(
             "A history is asked for with _since, _at and _count; nothing else is supported."

@@ -3,7 +3,9 @@
 Here, elsewhere, contained, or something else: only the first names a record of this base.
 """
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -44,3 +46,21 @@ def read_reference(text: str, base_url: str) -> LiteralReference:
         return LiteralReference("other", text)
     where: Literal["here", "elsewhere"] = "here" if found[1] in (None, base_url) else "elsewhere"
     return LiteralReference(where, text, found[2], found[3], found[4])
+
+
+def references_in(text: str, base_url: str) -> Iterator[LiteralReference]:
+    """Every literal reference in a resource's text, wherever it stands: contained resources and extensions too."""
+    return references_within(json.loads(text), base_url)
+
+
+def references_within(value: object, base_url: str) -> Iterator[LiteralReference]:
+    """The same of a part of a resource, as parsed JSON; in its order."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if isinstance(found := one.get("reference"), str):
+                yield read_reference(found, base_url)
+            waiting.extend(reversed(one.values()))
+        elif isinstance(one, list):
+            waiting.extend(reversed(one))

@@ -13,9 +13,11 @@ from app.fhir.nodes import shown
 from app.fhir.terminology import Coding
 
 Kind = Literal[
-    "text", "boolean", "whole", "Coding", "CodeableConcept", "CodeSystem", "ValueSet", "unsupported"
+    "text", "date", "boolean", "whole", "Coding", "CodeableConcept", "CodeSystem", "ValueSet", "unsupported"
 ]
-"""``text``: code, uri, canonical, string, whichever of them it is sent as. ``whole``: an integer of 0 or more."""
+"""``text``: code, uri, canonical, string, whichever of them it is sent as. ``date``: date, dateTime or instant, as
+text. ``whole``: an integer of 0 or more.
+"""
 
 _PRESENTATION: Final = ("_format", "_pretty")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
@@ -24,6 +26,7 @@ _TEXT_TYPES: Final = tuple(
 )
 _SENT_AS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "text": _TEXT_TYPES,
+    "date": ("valueDate", "valueDateTime", "valueInstant"),
     "boolean": ("valueBoolean",),
     "whole": ("valueInteger", "valueUnsignedInt", "valuePositiveInt"),
     "Coding": ("valueCoding",),
@@ -141,9 +144,9 @@ def _kind(name: str, kinds: Mapping[str, Kind]) -> Kind:
 
 def _from_text(name: str, value: str, kind: Kind) -> Any:
     match kind:
-        case "text" if _is_text(value):
+        case "text" | "date" if _is_text(value):
             return value
-        case "text":
+        case "text" | "date":
             raise InvalidInput(name, "it holds a character that is no text.")
         case "boolean" if value in ("true", "false"):
             return value == "true"
@@ -189,6 +192,7 @@ def _is_resource(kind: str) -> Callable[[object], bool]:
 
 _IS: Final[Mapping[Kind, Callable[[Any], bool]]] = {
     "text": lambda value: isinstance(value, str) and value != "" and _is_text(value),
+    "date": lambda value: isinstance(value, str) and value != "" and _is_text(value),
     "boolean": lambda value: isinstance(value, bool),
     "whole": lambda value: type(value) is int and 0 <= value < 1_000_000_000,
     "Coding": lambda value: isinstance(value, dict),

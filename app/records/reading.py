@@ -129,13 +129,19 @@ _NOT_READ = _NotRead("")
 KEY_COLUMNS = frozenset({"codes", "kinds", "authors", "edges"})
 
 
-def columns(table: sa.Table, keys: frozenset[str] = KEY_COLUMNS) -> list[sa.ColumnElement[Any]]:
-    """What ``record_of`` reads, in its order; arrays as text, and of the key columns only ``keys``."""
-    return [_column(table.c[name], keys) for name in ("patient_key", "resource_type", "id", *FACETS)]
+def columns(
+    table: sa.Table, keys: frozenset[str] = KEY_COLUMNS, *, bare: bool = False
+) -> list[sa.ColumnElement[Any]]:
+    """What ``record_of`` reads, in its order; arrays as text, and of the key columns only ``keys``.
+
+    ``bare``: without the content, to decide what is read later.
+    """
+    left_out = KEY_COLUMNS - keys | ({"content"} if bare else frozenset())
+    return [_column(table.c[name], left_out) for name in ("patient_key", "resource_type", "id", *FACETS)]
 
 
-def _column(column: sa.Column[Any], keys: frozenset[str]) -> sa.ColumnElement[Any]:
-    if column.name in KEY_COLUMNS and column.name not in keys:
+def _column(column: sa.Column[Any], left_out: frozenset[str]) -> sa.ColumnElement[Any]:
+    if column.name in left_out:
         return sa.null().label(column.name)
     return sa.cast(column, sa.Text).label(column.name) if isinstance(column.type, ARRAY) else column
 

@@ -67,6 +67,8 @@ class Question:
     """Each match is decided by its own person's decision, which may look at more than the residual does: whose it is
     is read along, and whether this client is still registered.
     """
+    bare: bool = False
+    """Records are found without their content, to be decided now and read later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def _shape(question: Question) -> Shape:
         question.after is not None,
         question.count,
         question.each_asked_by is not None,
+        question.bare,
     )
 
 
@@ -156,7 +159,7 @@ def _values(question: Question) -> dict[str, Any]:
 
 @lru_cache(maxsize=2048)
 def _statement(shape: Shape, residual: Predicate, *, pointers: bool = False) -> Statement:
-    typed, bound, criteria, sort, paged, counted, each = shape
+    typed, bound, criteria, sort, paged, counted, each, bare = shape
     where = [~resource.c.deleted, _compiled_residual(residual)]
     if typed:
         where.append(resource.c.resource_type == sa.bindparam("resource_type", type_=sa.Text))
@@ -172,7 +175,7 @@ def _statement(shape: Shape, residual: Predicate, *, pointers: bool = False) -> 
     key, source = _sort_key(sort, bound)
     each = each and not pointers
     found = (
-        sa.select(*(_POINTER if pointers else _content(residual, each)), key.label("sort_key"))
+        sa.select(*(_POINTER if pointers else _content(residual, each, bare)), key.label("sort_key"))
         .select_from(source)
         .where(*where)
     )
@@ -205,9 +208,9 @@ def _order(found: sa.FromClause, sort: Sort) -> tuple[sa.ColumnElement[Any], ...
 _POINTER = tuple(resource.c[name] for name in Pointer._fields)
 
 
-def _content(residual: Predicate, each: bool) -> list[sa.ColumnElement[Any]]:
+def _content(residual: Predicate, each: bool, bare: bool) -> list[sa.ColumnElement[Any]]:
     """Everything to decide by and to release; of what one decision is about, no more than the residual needs."""
-    return columns(resource, KEY_COLUMNS if each else _looked_at(residual))
+    return columns(resource, KEY_COLUMNS if each else _looked_at(residual), bare=bare)
 
 
 def _paged(found: sa.Select[Any], sort: Sort, paged: bool, counted: bool) -> sa.Select[Any]:

@@ -9,7 +9,7 @@ import pytest
 from tests.world import World, an_observation
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "interactions"
-RUN = ("read.md", "write.md")
+RUN = ("read.md", "write.md", "history.md", "operations.md")
 
 
 @dataclass

@@ -185,6 +185,40 @@ def test_everything_comes_from_every_node(country: Country) -> None:
     assert "total" not in answer
 
 
+def test_what_another_node_adds_to_its_records_is_an_include_here_too(country: Country) -> None:
+    bearer = RX3.bearer(country.b)
+    doctor = {"resourceType": "Practitioner", "id": "b-doc", "name": [{"family": "Doc"}]}
+    flag = {
+        "resourceType": "Flag",
+        "id": "b-flag",
+        "status": "active",
+        "code": {"text": "x"},
+        "subject": {"reference": "Patient/p3"},
+        "author": {"reference": "Practitioner/b-doc"},
+    }
+    for one in (doctor, flag):
+        address = f"{country.b.base}/{one['resourceType']}/{one['id']}"
+        assert country.http.put(address, json=one, headers=bearer).status_code == 201
+    whole = country.ask(country.a, RX1, "Patient/p1/$everything").json()
+    modes = {one["fullUrl"]: one["search"]["mode"] for one in whole["entry"] if "fullUrl" in one}
+    assert modes[f"{country.b.base}/Practitioner/b-doc"] == "include"
+    assert modes[f"{country.b.base}/Flag/b-flag"] == "match"
+    pages = country.ask(country.a, RX1, "Patient/p1/$everything?_count=3").json()
+    seen = [one for one in pages["entry"] if "fullUrl" in one]
+    while following := [one["url"] for one in pages["link"] if one["relation"] == "next"]:
+        pages = country.ask(country.a, RX1, following[0].split("/fhir/")[1]).json()
+        seen += [one for one in pages["entry"] if "fullUrl" in one]
+    assert seen == [one for one in whole["entry"] if "fullUrl" in one]
+
+
+def test_the_last_of_each_code_is_found_among_those_of_every_node(country: Country) -> None:
+    asked = country.ask(country.a, RX1, "Observation/$lastn?patient=p1&code=8867-4")
+    answer = Answer(asked.text, asked.json(), 0)
+    assert answer.matches == EVERY, "they are all of one time"
+    assert answer.lines == {**OWN, "RX3": "fresh", "RX8": "fresh", "RZ9": "down"}
+    assert "total" not in answer.bundle
+
+
 def test_a_question_that_was_passed_on_is_not_passed_on_again(country: Country) -> None:
     country.beyond.asked.clear()
     assert "RX9" not in country.observations().lines
