@@ -49,6 +49,8 @@ _LARGE = 64 * 1024
 
 Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
+AnyHandler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release | Response]]
+"""May also give a whole answer, where what leaves is not a resource."""
 
 Answering = Callable[[HttpRequest], Awaitable[Response]]
 
@@ -57,7 +59,7 @@ Shaping = Callable[[Scope, Mapping[bytes, bytes]], Representation]
 
 
 def endpoint(
-    use: UseCases, interaction: Interaction, handler: Handler, shaped: Shaping = wanted
+    use: UseCases, interaction: Interaction, handler: AnyHandler, shaped: Shaping = wanted
 ) -> Answering:
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
@@ -69,10 +71,12 @@ def endpoint(
             return refusal(await turned_away(use, http, interaction, error), wanted_or_plain(http.scope))
         try:
             shape = shaped(http.scope, dict(http.scope["headers"]))
-            release = await handler(use, asked, http)
-            if len(release.body) > _LARGE and shape.takes_long:
-                return await asyncio.to_thread(rendered, asked, release, shape)
-            return rendered(asked, release, shape)
+            answered = await handler(use, asked, http)
+            if isinstance(answered, Response):
+                return answered
+            if len(answered.body) > _LARGE and shape.takes_long:
+                return await asyncio.to_thread(rendered, asked, answered, shape)
+            return rendered(asked, answered, shape)
         except CandourError as error:
             if type(error) is CandourError:
                 log_failure(error.__cause__ or error, http.method)

@@ -15,6 +15,7 @@ from app.asked import Asked, Release, accounted
 from app.audit.entry import Interaction, Outcome
 from app.consent.decision import TRUE
 from app.disclosure.answers import Answers
+from app.disclosure.exporting import Exporting
 from app.disclosure.finding import Finding
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.inclusion import Inclusion
@@ -53,6 +54,7 @@ class Disclosure:
         lookups, inclusion = Lookups(gate, finding), Inclusion(reading, gate, finding)
         answers = Answers(reading, gate, finding, lookups, inclusion, recording)
         self._searches = Searches(reading, gate, finding, lookups, answers, Sources(reading, gate))
+        self.exporting = Exporting(reading, gate, finding, lookups, recording)
 
     # One record.
 

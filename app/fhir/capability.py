@@ -10,6 +10,7 @@ from app.fhir.includes import reference_codes, referring
 from app.fhir.parameters import SearchParameter, parameters_of
 from app.fhir.query import KEPT_APART, is_supported
 
+_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
 _EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_filter")
 _OF_MOST_TYPES = ("_text", "_content")
 
@@ -27,6 +28,7 @@ def capability_statement(
             "status": "active",
             "date": date,
             "kind": "instance",
+            "instantiates": [f"{_BULK_DATA}/CapabilityStatement/bulk-data"],
             "software": {"name": "Candour", "version": version},
             "implementation": {
                 "description": "A federated shared care record: consent decides, every access is recorded.",
@@ -59,6 +61,7 @@ def _rest(token_url: str, cors: bool) -> dict[str, Any]:
             {"code": "batch", "documentation": _BATCH},
             {"code": "search-system"},
         ],
+        "operation": [{"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/export"}],
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{kind[0].lower() + kind[1:]}"
             for kind in sorted(COMPARTMENTS)
@@ -121,6 +124,8 @@ def _operations(resource_type: str) -> list[dict[str, str]]:
     base = "http://hl7.org/fhir/OperationDefinition"
     own = [(name, f"{base}/{resource_type}-{name}") for name in _OPERATIONS.get(resource_type, ())]
     operations = [("validate", f"{base}/Resource-validate"), *own]
+    if resource_type in ("Patient", "Group"):
+        operations.append(("export", f"{_BULK_DATA}/OperationDefinition/{resource_type.lower()}-export"))
     return [{"name": name, "definition": definition} for name, definition in operations]
 
 
