@@ -482,7 +482,8 @@ async def test_what_is_advertised_is_there(world: World, rx1: Who) -> None:
     [rest] = statement["rest"]
     advertised = {one["type"]: [it["name"] for it in one.get("operation", [])] for one in rest["resource"]}
     assert "everything" in advertised["Encounter"] and "lastn" in advertised["Observation"]
-    assert "document" in advertised["Composition"] and "operation" not in rest
+    assert "document" in advertised["Composition"]
+    assert {one["name"] for one in rest["operation"]} == {"export"}
     assert "history-system" in {one["code"] for one in rest["interaction"]}
     for kind in ("Patient", "Encounter", "Observation", "Composition"):
         for name in advertised[kind]:
