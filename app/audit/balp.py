@@ -12,6 +12,9 @@ REST: Final = "http://hl7.org/fhir/restful-interaction"
 TERMINOLOGY: Final = "http://terminology.hl7.org/CodeSystem/"
 USER_AGENTS: Final = BALP + "CodeSystem/UserAgentTypes"
 
+DISCLOSURE: Final = "PrivacyDisclosure.Source"
+"""Of one patient's data, and always of a patient's."""
+
 Direction = Literal["out", "in", "removal", "token", "decision"]
 """Who is DICOM's source (110153) and who its destination (110152): a read goes out, all else comes in."""
 
@@ -46,6 +49,14 @@ SHAPES: Final = {
     # $everything is a query whose answer is the compartment: it claims Query beside naming the operation.
     Interaction.EVERYTHING: _rest("E", ("search", "operation"), "in", "Query", asks=True),
     Interaction.OPERATION: _rest("E", ("operation",), "in", None, asks=True),
+    Interaction.EXPORT: Shape(
+        "R",
+        coding(DCM, "110106"),
+        coding(TERMINOLOGY + "iso-21089-lifecycle", "disclose"),
+        "out",
+        DISCLOSURE,
+        False,
+    ),
     Interaction.CREATE: _rest("C", ("create",), "in", "Create", asks=False),
     Interaction.UPDATE: _rest("U", ("update",), "in", "Update", asks=False),
     Interaction.PATCH: _rest("U", ("patch",), "in", "Update", asks=False),

@@ -49,6 +49,8 @@ class Interaction(StrEnum):
     HISTORY = "history"
     EVERYTHING = "everything"
     OPERATION = "operation"
+    EXPORT = "export"
+    """A file of an export was downloaded."""
     CREATE = "create"
     UPDATE = "update"
     PATCH = "patch"
@@ -74,6 +76,7 @@ _KINDS: Final = {
     Interaction.HISTORY: "query",
     Interaction.EVERYTHING: "query",
     Interaction.OPERATION: "query",
+    Interaction.EXPORT: "query",
     Interaction.CREATE: "write",
     Interaction.UPDATE: "write",
     Interaction.PATCH: "write",

@@ -22,6 +22,7 @@ from app.audit.balp import (
     CLIENT_CODINGS,
     CONSENT_TYPE,
     DCM,
+    DISCLOSURE,
     DOMAIN_RESOURCE,
     OBJECT_TYPE,
     ORGANISATION,
@@ -107,6 +108,8 @@ def _claimed(shape: Shape, outcome: str, *, known: bool, patient: bool, resource
         claimed += [PROFILE + "IHE.IUA.71"] if outcome == "0" else []
     elif shape.direction == "decision":
         claimed += [BASIC + "AuthZconsent"] if known and patient and basis else []
+    elif shape.profile == DISCLOSURE:
+        claimed += [BASIC + DISCLOSURE] if outcome == "0" and patient and resources else []
     elif shape.profile is not None and outcome == "0" and (shape.asks or resources):
         claimed.append(f"{BASIC}{'Patient' if patient else ''}{shape.profile}")
     if known and shape.direction not in ("token", "decision"):

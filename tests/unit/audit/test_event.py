@@ -51,6 +51,12 @@ KINDS: dict[str, tuple[Entry, list[str]]] = {
     "everything": (an_entry(interaction=Interaction.EVERYTHING), ["PatientQuery", *TOKEN]),
     "history": (an_entry(interaction=Interaction.HISTORY), TOKEN),
     "operation": (an_entry(interaction=Interaction.OPERATION), TOKEN),
+    "export": (
+        an_entry(interaction=Interaction.EXPORT, resources=OBSERVATION * 3),
+        ["PrivacyDisclosure.Source", *TOKEN],
+    ),
+    "export of what is in nobody's record": (an_entry(interaction=Interaction.EXPORT, **NOBODY), TOKEN),
+    "export refused": (an_entry(interaction=Interaction.EXPORT, outcome="4", resources=()), TOKEN),
     "create": (an_entry(interaction=Interaction.CREATE), ["PatientCreate", *TOKEN]),
     "create for nobody": (an_entry(interaction=Interaction.CREATE, **NOBODY), ["Create", *TOKEN]),
     "update": (an_entry(interaction=Interaction.UPDATE), ["PatientUpdate", *TOKEN]),
