@@ -169,6 +169,15 @@ class TooManyTurnedAway(CandourError):
         return {"Retry-After": "5"}
 
 
+class TooManyExports(CandourError):
+    status, code = HTTPStatus.TOO_MANY_REQUESTS, "throttled"
+    text = "Too many exports are being made. Wait for one to be complete, or delete one, and try again."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "60"}
+
+
 class NotPermitted(CandourError):
     status, code = HTTPStatus.FORBIDDEN, "forbidden"
     text = "The token does not permit this."
@@ -313,6 +322,10 @@ class NotUnique(PreconditionFailed):
 
 
 # The service itself.
+
+
+class ExportFailed(CandourError):
+    text = "The export could not be made. Nothing of it was released. Begin it again."
 
 
 class Unavailable(CandourError):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from app.api import bundles, discovery, health, interactions, token
+from app.api import bundles, discovery, exporting, health, interactions, token
 from app.api.caller import Door
 from app.api.cors import CrossOrigin
 from app.api.endpoints import UseCases
@@ -28,6 +28,7 @@ from app.disclosure import Disclosure, Reading
 from app.exchange import Exchange
 from app.ports import Clock
 from app.records.cursor import CursorSeal
+from app.records.exports import Exports
 from app.records.federation import Federation
 from app.records.reading import Reader
 from app.records.remote import Remotes
@@ -70,8 +71,13 @@ class Services:
 
 
 @asynccontextmanager
-async def services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
-    """Connects as the application's role and starts; everything is stopped in reverse order at the end."""
+async def services(
+    settings: Settings, database_url: str, *, makes_exports: bool = True
+) -> AsyncIterator[Services]:
+    """Connects as the application's role and starts; everything is stopped in reverse order at the end.
+
+    ``makes_exports``: takes its turns with the exports that wait to be made.
+    """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = await Database.connect(
@@ -81,7 +87,12 @@ async def services(settings: Settings, database_url: str) -> AsyncIterator[Servi
         keys = KeyStore(settings.home / "keys")
         log = await _audit_log(settings, database, clock, stack)
         federation = await _federation(settings, database, keys, clock, stack)
-        yield _bound(settings, database, keys, log, federation, clock)
+        node = _bound(settings, database, keys, log, federation, clock)
+        if makes_exports:
+            making = node.use_cases.disclosure.exporting.making
+            making.start()
+            stack.push_async_callback(making.stop)
+        yield node
 
 
 def create_app(node: Services) -> FastAPI:
@@ -92,6 +103,7 @@ def create_app(node: Services) -> FastAPI:
     app.router.routes[:0] = [
         *interactions.routes(node.use_cases),
         *bundles.routes(node.use_cases),
+        *exporting.routes(node.use_cases),
         *token.routes(node.tokens),
         *health.routes(node.database, node.log),
         *discovery.routes(base, node.keys, started=datetime.now(UTC), cors=bool(origins)),
@@ -122,6 +134,7 @@ def _bound(
         federation=federation,
         seal=CursorSeal(keys.cursor_secret),
         result_sets=ResultSets(database),
+        exports=Exports(database, at_once=settings.exports_at_once, per_client=settings.exports_per_client),
         clock=clock,
         nhs_number_system=settings.nhs_number_system,
         custodians=settings.custodian_codes,

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     """Requests that may wait for their audit entry; more are answered 503."""
     token_lifetime_seconds: int = Field(default=300, ge=30, le=300)
     database_pool_size: int = Field(default=12, ge=2, le=200)
+    exports_at_once: int = Field(default=8, ge=1)
+    """Bulk Data exports that may be in the making; more are answered 429."""
+    exports_per_client: int = Field(default=2, ge=1)
+    """Of these, one client's."""
     policy_file: Path | None = None
     """Default policy by purpose; unset: the one shipped with the service."""
     trusted_proxies: str = ""

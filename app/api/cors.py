@@ -29,10 +29,12 @@ _MAY_BE_SENT = (
 _MAY_BE_READ = (
     "Content-Location",
     "ETag",
+    "Expires",
     "Last-Modified",
     "Location",
     "Retry-After",
     "WWW-Authenticate",
+    "X-Progress",
     "X-Request-Id",
     "X-Security-Context",
 )

@@ -51,6 +51,8 @@ _LARGE = 64 * 1024
 
 Handler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release]]
 
+AnyHandler = Callable[[UseCases, Asked, HttpRequest], Awaitable[Release | Response]]
+"""May also give a whole answer, where what leaves is not a resource."""
 
 Answering = Callable[[HttpRequest], Awaitable[Response]]
 
@@ -59,7 +61,7 @@ Shaping = Callable[[Scope, Mapping[bytes, bytes]], Representation]
 
 
 def endpoint(
-    use: UseCases, interaction: Interaction, handler: Handler, shaped: Shaping = wanted
+    use: UseCases, interaction: Interaction, handler: AnyHandler, shaped: Shaping = wanted
 ) -> Answering:
     """An interaction as an HTTP endpoint: who asks is proved first, and every failure is an OperationOutcome."""
 
@@ -72,6 +74,8 @@ def endpoint(
         try:
             shape = shaped(http.scope, dict(http.scope["headers"]))
             release = await handler(use, asked, http)
+            if isinstance(release, Response):
+                return release
             if release.pieces is not None and not shape.takes_long and asked.links_under is None:
                 headers = {**_headers(asked), **VARIES}
                 return streamed(release.pieces(), release.status, headers, FHIR_JSON, shape.coding)

@@ -17,6 +17,7 @@ from app.consent.decision import TRUE
 from app.disclosure.answers import Answers
 from app.disclosure.documents import Documents
 from app.disclosure.everything import Everything
+from app.disclosure.exporting import Exporting
 from app.disclosure.finding import Finding
 from app.disclosure.gate import Gate, Reading
 from app.disclosure.histories import Histories
@@ -63,6 +64,7 @@ class Disclosure:
         supporting = Supporting(finding)
         self._everything = Everything(gate, finding, supporting, sources, answers)
         self._documents = Documents(reading, gate, finding, supporting, recording)
+        self.exporting = Exporting(reading, gate, finding, lookups, recording)
 
     # One record.
 

@@ -84,7 +84,7 @@ class Finding:
                 found.append(Permitted(row.record, owner, decision))
         return found
 
-    async def _owned(self, records: Sequence[Record], within: Within) -> list[Row]:
+    async def owned(self, records: Sequence[Record], within: Within) -> list[Row]:
         """Records that were read by themselves, with whose they are as of now."""
         keys = {one.patient_key for one in records} - {NO_PATIENT}
         known = await reading.whose(self._at.database, sorted(keys)) if keys and not within.identity else {}
@@ -123,7 +123,7 @@ class Finding:
         current = [one[0] for one in versions if one and not one[0].deleted]
         still = {
             (one.record.resource_type, one.record.id): one
-            for one in await self.permitted(asked, await self._owned(current, within), within)
+            for one in await self.permitted(asked, await self.owned(current, within), within)
         }
         found: dict[Pointer, Permitted] = {}
         for pointer, records in zip(pointers, versions, strict=True):

@@ -17,6 +17,7 @@ from app.fhir.links import with_links
 from app.ports import AuditSink, Clock
 from app.records import reading
 from app.records.cursor import CursorSeal
+from app.records.exports import Exports
 from app.records.federation import Federation
 from app.records.reading import Found, Reader, Record, Who
 from app.records.reading import Whose as Owner
@@ -40,6 +41,7 @@ class Reading:
     federation: Federation
     seal: CursorSeal
     result_sets: ResultSets
+    exports: Exports
     clock: Clock
     nhs_number_system: str
     custodians: Sequence[OdsCode]

@@ -10,6 +10,7 @@ from app.fhir.includes import reference_codes, referring
 from app.fhir.parameters import SearchParameter, parameters_of
 from app.fhir.query import KEPT_APART, is_supported
 
+_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
 _EVERY_TYPE = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_filter")
 _OF_MOST_TYPES = ("_text", "_content")
 
@@ -27,6 +28,7 @@ def capability_statement(
             "status": "active",
             "date": date,
             "kind": "instance",
+            "instantiates": [f"{_BULK_DATA}/CapabilityStatement/bulk-data"],
             "software": {"name": "Candour", "version": version},
             "implementation": {
                 "description": "A federated shared care record: consent decides, every access is recorded.",
@@ -60,6 +62,7 @@ def _rest(token_url: str, cors: bool) -> dict[str, Any]:
             {"code": "search-system"},
             {"code": "history-system"},
         ],
+        "operation": [{"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/export"}],
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{kind[0].lower() + kind[1:]}"
             for kind in sorted(COMPARTMENTS)
@@ -123,6 +126,8 @@ def _operations(resource_type: str) -> list[dict[str, str]]:
     own = [(name, f"{base}/{resource_type}-{name}") for name in _OPERATIONS.get(resource_type, ())]
     every = ("validate",) if resource_type in KEPT_APART else ("validate", "meta", "meta-add", "meta-delete")
     operations = [*((name, f"{base}/Resource-{name}") for name in every), *own]
+    if resource_type in ("Patient", "Group"):
+        operations.append(("export", f"{_BULK_DATA}/OperationDefinition/{resource_type.lower()}-export"))
     return [{"name": name, "definition": definition} for name, definition in operations]
 
 

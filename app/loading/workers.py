@@ -31,7 +31,7 @@ Keep = Callable[[Sequence[Document]], Awaitable[Done]]
 @asynccontextmanager
 async def here(settings: Settings, database_url: str, custodian: OdsCode) -> AsyncIterator[Keep]:
     """Keeps batches in this process."""
-    async with services(settings, database_url) as node:
+    async with services(settings, database_url, makes_exports=False) as node:
         collect_seldom()
         yield Keeper(node, custodian).keep
 
@@ -81,7 +81,9 @@ def _start(settings: Settings, database_url: str, custodian: OdsCode, parent: in
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     stack = AsyncExitStack()
-    node = loop.run_until_complete(stack.enter_async_context(services(settings, database_url)))
+    node = loop.run_until_complete(
+        stack.enter_async_context(services(settings, database_url, makes_exports=False))
+    )
     collect_seldom()
     _worker.append(_Worker(loop, Keeper(node, custodian), stack))
 
