@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import zlib
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
 from app.api.caller import resource_body
-from app.api.coding import Coding, coding
+from app.api.coding import coding, streamed
 from app.api.endpoints import Address, UseCases, endpoint, pairs_of
 from app.api.outcome import outcome
 from app.api.preferences import preferred
@@ -29,8 +27,6 @@ _BEGUN = Issue(
     "information", "informational", "The export was begun. Content-Location says where to ask for it."
 )
 _REMOVED = Issue("information", "informational", "The export was removed.")
-_LEVEL = 3
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 async def kick_off(level: Level, use: UseCases, asked: Asked, http: HttpRequest) -> Response:
@@ -76,27 +72,13 @@ async def download(use: UseCases, asked: Asked, http: HttpRequest) -> Response:
     accepted = coding(dict(http.scope["headers"]).get(b"accept-encoding"))
     slices = use.disclosure.exporting.download(asked, http.path_params["job"], http.path_params["file"])
     first = await anext(slices)
-    pieces = _pieces(first, slices)
-    headers = {**_headers(asked), **VARIES}
-    if accepted is not Coding.PLAIN:
-        headers["Content-Encoding"] = "gzip"
-        pieces = _gzipped(pieces)
-    return StreamingResponse(pieces, first.status, headers, NDJSON)
+    return streamed(_texts(first, slices), first.status, {**_headers(asked), **VARIES}, NDJSON, accepted)
 
 
-async def _pieces(first: Release, slices: AsyncIterator[Release]) -> AsyncIterator[bytes]:
-    yield first.body.encode()
+async def _texts(first: Release, slices: AsyncIterator[Release]) -> AsyncIterator[str]:
+    yield first.body
     async for slice in slices:
-        yield slice.body.encode()
-
-
-async def _gzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Each piece whole, so that it has left before the next is decided."""
-    work = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    async for piece in pieces:
-        packed = await asyncio.to_thread(work.compress, piece)
-        yield packed + work.flush(zlib.Z_SYNC_FLUSH)
-    yield work.flush()
+        yield slice.body
 
 
 async def _posted(http: HttpRequest, limit: int) -> list[Pair]:

@@ -1,5 +1,6 @@
 """Behind a proxy: links lead where the caller came from; what is kept, decided and proved knows one base."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -162,3 +163,19 @@ async def test_nobody_is_believed_where_no_proxy_is_trusted(world: World, rx1: W
         found = await world.http.get("/fhir/Patient?_id=p1", headers={**rx1, **headers})
         assert all(one.startswith(world.base + "/") for one in urls(found.json()))
         assert "192.0.2.7" not in json.dumps((await world.audit())[-1])
+
+
+async def test_the_addresses_of_an_export_lead_there(behind: World, ours: Who) -> None:
+    await behind.patient(ours, "p1")
+    asked = "Patient/$export?_type=Patient"
+    begun = await behind.get(asked, ours, Prefer="respond-async")
+    status = begun.headers["content-location"]
+    assert status.startswith(f"{THERE}/_export/")
+    path = status.removeprefix(f"{THERE}/")
+    for _ in range(200):
+        manifest = await behind.get(path, ours)
+        if manifest.status_code != 202:
+            break
+        await asyncio.sleep(0.05)
+    assert manifest.json()["request"] == f"{THERE}/{asked}"
+    assert [one["url"].startswith(f"{status}/") for one in manifest.json()["output"]] == [True]
