@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' \
 	2>/dev/null && { echo "$$python"; break; }; done)
+# Tests run in a process for each processor, each with a PostgreSQL of its own; `make test JOBS=0` runs them in one.
+JOBS ?= logical
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
@@ -30,7 +32,7 @@ migrate: $(VENV)/.run ## Bring the database to this release's schema
 	$(BIN)/candour migrate $(ARGS)
 
 test: check ## Check, then run every test; ARGS='-k name' narrows
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types and the direction of imports; changes nothing
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from app.errors import DatabaseUnavailable
-from tests.processes import Home, Running, System, a_home, free_port
+from tests.processes import END_SECONDS, Home, Running, System, a_home, free_port
 from tests.world import a_patient, an_observation
 
 RX1 = System("rx1", "RX1")
@@ -130,7 +130,7 @@ def test_processes_that_load_side_by_side_may_be_killed_and_keep_each_record_onc
         loading.wait_for(lambda: _has_more_than(home, kept))
         workers = _workers(loading)
         loading.process.kill()
-        gone, left = psutil.wait_procs(workers, timeout=10)
+        gone, left = psutil.wait_procs(workers, timeout=END_SECONDS)
         assert (len(gone), left) == (2, [])
     completed = home.candour(*command)
     assert completed.returncode == 0, completed.stderr

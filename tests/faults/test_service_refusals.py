@@ -110,7 +110,7 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (415, "POST", "/Observation", {"content": OBSERVATION}),
     (415, "POST", "/Patient/_search", {"json": {"identifier": f"{NHS}|{MARGARET}"}}),
     (422, "POST", "/Observation", {"content": WITH_NUMBER, "headers": FHIR}),
-    (422, "PUT", "/Observation/o1", {"content": OBSERVATION, "headers": FHIR}),
+    (400, "PUT", "/Observation/o1", {"content": OBSERVATION, "headers": FHIR}),
     (403, "POST", "/AuditEvent", {"json": {"resourceType": "AuditEvent"}, "headers": FHIR}),
 ]
 
