@@ -142,7 +142,14 @@ def test_processes_that_load_side_by_side_may_be_killed_and_keep_each_record_onc
 def _workers(loading: Running) -> list[psutil.Process]:
     """The processes that keep records; beside them is the one that minds what processes share."""
     children = psutil.Process(loading.process.pid).children()
-    return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+    return [one for one in children if "spawn_main" in _words_of(one)]
+
+
+def _words_of(process: psutil.Process) -> str:
+    """Its command; empty for one that has ended and waits to be noticed, as a helper of PostgreSQL's start may."""
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def _many_files(folder: Path) -> None:
