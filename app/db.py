@@ -38,6 +38,7 @@ _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy's 
 GONE = (
     *NO_ANSWER,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that was lost while it was being cancelled
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError,

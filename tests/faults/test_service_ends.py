@@ -116,16 +116,18 @@ def test_processes_that_load_side_by_side_may_be_killed_and_keep_each_record_onc
     home: Home, tmp_path: Path
 ) -> None:
     """First one of them, then the one that started them; none is left behind."""
-    _many_files(tmp_path)
+    _many_files(tmp_path, "side")
+    with home.serving():
+        before = home.kept()
     command = ("load", str(tmp_path), "--custodian", "RX1", "--processes", "2")
     with home.running(*command) as loading:
-        loading.wait_for(lambda: _has_more_than(home, 0))
+        loading.wait_for(lambda: _has_more_than(home, before))
         _workers(loading)[0].kill()
         assert loading.process.wait(60) == 2, loading.told
         assert "run the same command again" in loading.told
         assert "Traceback" not in loading.told
     with home.running(*command) as loading:
-        loading.wait_for(lambda: _has_more_than(home, 0))
+        loading.wait_for(lambda: len(_workers(loading)) == 2 and home.postmaster() is not None)
         kept = home.kept()
         loading.wait_for(lambda: _has_more_than(home, kept))
         workers = _workers(loading)
@@ -135,7 +137,7 @@ def test_processes_that_load_side_by_side_may_be_killed_and_keep_each_record_onc
     completed = home.candour(*command)
     assert completed.returncode == 0, completed.stderr
     with home.serving():
-        assert home.kept() == 60 * 61
+        assert home.kept() == before + 60 * 61
     assert home.candour("verify").returncode == 0
 
 
@@ -152,10 +154,11 @@ def _words_of(process: psutil.Process) -> str:
     return ""
 
 
-def _many_files(folder: Path) -> None:
+def _many_files(folder: Path, prefix: str = "l") -> None:
     for number in range(60):
-        records = [a_patient(f"l{number}", None)]
-        records += [orjson.loads(an_observation(f"l{number}", id=f"l{number}-{one}")) for one in range(60)]
+        name = f"{prefix}{number}"
+        records = [a_patient(name, None)]
+        records += [orjson.loads(an_observation(name, id=f"{name}-{one}")) for one in range(60)]
         (folder / f"{number:02}.ndjson").write_bytes(b"\n".join(orjson.dumps(one) for one in records))
 
 
