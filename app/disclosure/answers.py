@@ -261,8 +261,7 @@ class Answers:
     async def _match(self, one: Answering, chosen: Chosen) -> Match:
         match = _named(one, chosen)
         if isinstance(chosen, Permitted):
-            text = await self._gate.as_released(one.asked, chosen.record, chosen.owner, chosen.decision)
-            return replace(match, content=text)
+            return await self._finding.match(one.asked, chosen, mode=match.mode)
         return replace(match, content=chosen.content)
 
 

@@ -6,7 +6,6 @@ resources". Everything is decided, and recorded, before the first byte leaves; w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -57,14 +56,8 @@ class Everything:
         if not decision.permitted:
             raise NotFound
         one = Answering(asked, None, 0, Within.one_person(who.identity, decision))
-        asking = asyncio.create_task(self._sources.ask(one, who)) if is_federated(asked, who) else None
-        try:
-            own = await self._compartment(one)
-        except BaseException:
-            if asking is not None:
-                asking.cancel()
-            raise
-        answers = await asking if asking is not None else ()
+        ask = is_federated(asked, who)
+        own, answers = await self._sources.beside(one, who, self._compartment(one), ask=ask)
         lines = [*self._sources.fresh(who.identity), *(answer.line for answer in answers)]
         return await self._answered(replace(one, lines=lines), own, answers, extent)
 

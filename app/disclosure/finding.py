@@ -33,6 +33,10 @@ class Within:
     decision: Decision | None = None
     patients: tuple[PatientKey, ...] | None = None
 
+    def holds(self, key: PatientKey) -> bool:
+        """Whether a record with this key is among them; what is nobody's always is."""
+        return self.patients is None or key == NO_PATIENT or key in self.patients
+
     @classmethod
     def one_person(cls, identity: PatientIdentity, decision: Decision) -> Within:
         return cls(identity, decision, tuple(one.key for one in identity.local))
@@ -74,10 +78,16 @@ class Finding:
         return await searching.point(self._at.database, replace(question, count=False, limit=MOST_CANDIDATES))
 
     async def permitted(self, asked: Asked, rows: Iterable[Row], within: Within) -> list[Permitted]:
-        """Those of ``rows`` that may be released, each once, in their order."""
+        """Those of ``rows`` that may be released, each once, in their order.
+
+        Within one person's records nothing is decided that is somebody else's: a Patient may have been found to be
+        another person since an answer was frozen.
+        """
         every = {(row.record.resource_type, row.record.id): row for row in rows}
         found = []
         for row in every.values():
+            if not within.holds(row.record.patient_key):
+                continue
             owner = within.identity if within.identity and row.record.patient_key != NO_PATIENT else row.owner
             decision = within.decision or await self._gate.decide_quietly(asked, owner)
             if decision is not None and await self._gate.releases(asked, row.record, owner, decision):

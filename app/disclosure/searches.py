@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -77,10 +76,7 @@ class Searches:
         self._gate.may(asked, "Observation", "s")
         for resource_type in sorted(query.types_looked_at):
             self._gate.may(asked, resource_type, "s")
-        who = await self._gate.who(asked, query.patient_scope or "")
-        if who is None and asked.caller.purpose.is_emergency:
-            raise NotFound
-        decision = await self._gate.decide(asked, who.identity) if who else None
+        who, decision = await self._about(asked, query.patient_scope or "")
         if who is None or decision is None or not decision.permitted:
             return await self._nothing(asked, query, decision, address)
         within = Within.one_person(who.identity, decision)
@@ -115,19 +111,24 @@ class Searches:
         if patient_id is None:
             await self._gate.known(asked)
             return EVERYBODY
-        who = await self._gate.who(asked, patient_id)
-        decision = await self._gate.decide(asked, who.identity) if who else None
+        who, decision = await self._about(asked, patient_id)
         if who is None or decision is None or not decision.permitted:
             raise NotFound
         return Within.one_person(who.identity, decision)
 
     # Of one person.
 
-    async def _of_patient(self, asked: Asked, query: SearchQuery, patient_id: str) -> Release:
+    async def _about(self, asked: Asked, patient_id: str) -> tuple[Who | None, Decision | None]:
+        """The person, and what is decided; neither for an unknown id. Raises NotFound in an emergency about another."""
         who = await self._gate.who(asked, patient_id)
-        if who is None and asked.caller.purpose.is_emergency:
+        if who is not None:
+            return who, await self._gate.decide(asked, who.identity)
+        if asked.caller.purpose.is_emergency:
             raise NotFound  # as for a patient whom the emergency is not about
-        decision = await self._gate.decide(asked, who.identity) if who else None
+        return None, None
+
+    async def _of_patient(self, asked: Asked, query: SearchQuery, patient_id: str) -> Release:
+        who, decision = await self._about(asked, patient_id)
         if who is None or decision is None or not decision.permitted:
             return await self._nothing(asked, query, decision)
         one = Answering(asked, query, query.count, Within.one_person(who.identity, decision))
@@ -178,14 +179,7 @@ class Searches:
         self, one: Answering, query: SearchQuery, who: Who, *, ask: bool, most: int | None = None
     ) -> Release:
         """All of it, from every source at once, put in order here. ``most``: of each code no more than the last."""
-        asking = asyncio.create_task(self._sources.ask(one, who)) if ask else None
-        try:
-            own = await self._everything_here(one, query)
-        except BaseException:
-            if asking is not None:
-                asking.cancel()
-            raise
-        answers = await asking if asking is not None else ()
+        own, answers = await self._sources.beside(one, who, self._everything_here(one, query), ask=ask)
         lines = [*self._sources.fresh(who.identity), *(answer.line for answer in answers)]
         chosen = self._merged(one, query, own, answers)
         if most is not None:
@@ -226,17 +220,16 @@ class Searches:
                 self._gate.may(asked, resource_type, "s")
         first, address = queries[0], asked.request.base_url + several.link
         one = Answering(asked, first, first.count, EVERYBODY, (), address)
-        patient_id = next((query.patient_scope for query in queries if query.patient_scope), None)
+        patient_id = _one_patient(queries)
         if patient_id is not None:
-            who = await self._gate.who(asked, patient_id)
-            decision = await self._gate.decide(asked, who.identity) if who else None
+            who, decision = await self._about(asked, patient_id)
             if who is None or decision is None or not decision.permitted:
                 return await self._nothing(asked, first, decision, address)
             lines = self._sources.fresh(who.identity)
             if is_federated(asked, who):
                 lines += [answer.line for answer in await self._sources.not_supported()]
             one = replace(one, within=Within.one_person(who.identity, decision), lines=lines)
-        found = [it for query in queries for it in await self._all_of(one, query)]
+        found = [it for query in queries for it in await self._all_of(one, query, patient_id)]
         if len(found) > MOST_CANDIDATES:
             raise TooCostly("More than 10,000 resources match. Narrow the question, e.g. by _type.")
         base = asked.request.base_url
@@ -247,8 +240,8 @@ class Searches:
     def _may_search(self, asked: Asked, query: SearchQuery) -> bool:
         return scopes.permits(asked.caller.scopes, query.resource_type, "s")
 
-    async def _all_of(self, one: Answering, query: SearchQuery) -> list[Permitted]:
-        if query.patient_scope is None:
+    async def _all_of(self, one: Answering, query: SearchQuery, patient_id: str | None) -> list[Permitted]:
+        if query.patient_scope is None or query.patient_scope != patient_id:
             one = replace(one, within=EVERYBODY)
         criteria = await self._criteria(one, query)
         return await self._finding.all(one.asked, query.resource_type, criteria, one.within)
@@ -289,6 +282,12 @@ def _body(one: Chosen) -> Mapping[str, Any]:
     # Times and codes are looked at, and no numbers: the quicker reading will do.
     found: Mapping[str, Any] = json.loads(text)
     return found
+
+
+def _one_patient(queries: Sequence[SearchQuery]) -> str | None:
+    """Whom all those queries are about that are about one patient; None where they are about several."""
+    named = {query.patient_scope for query in queries} - {None}
+    return named.pop() if len(named) == 1 else None
 
 
 def _are_patients(found: Sequence[Permitted]) -> bool:

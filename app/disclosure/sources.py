@@ -8,8 +8,9 @@ the question (``encounter=Encounter/e7``), for each source by its own ids.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from app.asked import Asked
 from app.disclosure.answers import Answering
@@ -35,6 +36,7 @@ from app.records.remote import RemoteQuestion
 from app.records.results import Foreign
 from app.vocabulary import OdsCode, PatientIdentity
 
+Own = TypeVar("Own")
 Pair = tuple[str, str]
 _MOST_IDS = 200
 """Ids that a narrowed question names in its address."""
@@ -70,6 +72,21 @@ class Sources:
         if steps is None:
             return await self.not_supported()
         return await self._narrowed(one, who, query, steps)
+
+    async def beside(
+        self, one: Answering, who: Who, here: Coroutine[Any, Any, Own], *, ask: bool
+    ) -> tuple[Own, tuple[Answer, ...]]:
+        """What is found ``here``, and what the sources say, who are asked meanwhile unless not to ``ask``."""
+        if not ask:
+            return await here, ()
+        asking = asyncio.create_task(self.ask(one, who))
+        try:
+            own = await here
+        except BaseException:
+            # Also when the caller went away: nobody waits for the sources any more.
+            asking.cancel()
+            raise
+        return own, await asking
 
     async def not_supported(self) -> tuple[Answer, ...]:
         """Of a question that no source is asked."""

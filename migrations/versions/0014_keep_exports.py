@@ -55,8 +55,6 @@ def upgrade() -> None:
             next_id text
         );
         CREATE INDEX export_file_job ON export_file (job_id);
-        CREATE INDEX IF NOT EXISTS resource_deleted ON resource (resource_type, last_updated, id)
-            WHERE home AND deleted;
         GRANT SELECT, INSERT, UPDATE, DELETE ON export_job TO candour_app;
         GRANT SELECT, INSERT, DELETE ON export_pointer, export_file TO candour_app;
     """)

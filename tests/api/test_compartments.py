@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from app.vocabulary import PurposeOfUse
 from tests.api.test_chains import HIDDEN, RECORD, _all_pages, _hidden, _observation, ids, keep, record
-from tests.world import World, a_consent, denied_to
+from tests.world import DAVID, World, a_consent, denied_to
 
 Who = dict[str, str]
 A = "http://loinc.org|8867-4"
@@ -145,3 +146,79 @@ async def test_the_compartment_of_a_patient_who_is_closed_is_as_one_that_is_unkn
         closed = await _all_pages(world, rx2, question)
         unknown = await _all_pages(world, rx2, question.replace("p1", "p0"))
         assert [one.replace("Patient/p1", "Patient/p0") for one in closed] == unknown
+
+
+async def test_an_emergency_tells_nothing_of_whether_another_patient_is_known(world: World, rx1: Who) -> None:
+    await record(world, rx1)
+    emergency = await world.bearer("rx2", purpose=PurposeOfUse.ETREAT, emergency_for=DAVID)
+    for question in (
+        "Patient/{p}/Observation",
+        "Patient/{p}/*",
+        "?_type=Observation,Condition&patient={p}",
+        "Observation/$lastn?patient={p}",
+    ):
+        known = await world.get(question.format(p="p1"), emergency)
+        unknown = await world.get(question.format(p="p0"), emergency)
+        assert (known.status_code, known.text) == (404, unknown.text), question
+
+
+async def test_types_that_are_about_different_patients_are_asked_about_each(world: World, rx1: Who) -> None:
+    await record(world, rx1)
+    await world.patient(rx1, "p2", DAVID, birthDate="1950-01-01")
+    both = {
+        "resourceType": "Observation",
+        "id": "both",
+        "status": "final",
+        "code": {"text": "weight"},
+        "subject": _ref("Patient/p1"),
+        "performer": [_ref("Patient/p2")],
+    }
+    await keep(world, rx1, [both])
+    question = "?_type=Observation,DiagnosticReport&subject=Patient/p1&performer=Patient/p2"
+    assert await ids(world, rx1, question) == "both"
+
+
+ASKED_OF_ONE = [
+    "Observation?patient=p1",
+    "Observation?patient=p1&_count=1&_sort=code",
+    "Observation?patient=p1&encounter.class=AMB",
+    "Encounter?patient=p1&_has:Observation:encounter:code=718-7",
+    "Observation?patient=p1&_include=*&_revinclude=*",
+    "Observation?patient=p1&_filter=status eq final",
+    "Observation?patient=p1&_content=final",
+    "Observation?subject:Patient.family=okafor",
+    "Observation?encounter.class=AMB",
+    "Observation?code=718-7",
+    "Patient/p1/Observation",
+    "Patient/p1/*",
+    "Encounter/e1/Observation",
+    "?_type=Observation,Condition&patient=p1",
+    "?_type=Observation,Condition",
+    "Observation/_history",
+    "_history",
+    "Patient/p1/$everything",
+    "Patient/p1/$everything?_count=2",
+    "Encounter/e2/$everything",
+    "Observation/$lastn?patient=p1",
+    "Observation/o1/$meta",
+]
+
+
+@pytest.mark.parametrize("question", ASKED_OF_ONE)
+async def test_every_way_to_a_record_leaves_one_entry_that_names_the_person_and_what_left(
+    world: World, rx1: Who, question: str
+) -> None:
+    await record(world, rx1)
+    before = len(await world.audit())
+    answer = await world.get(question, rx1)
+    assert answer.status_code == 200, answer.text
+    entries = (await world.audit())[before:]
+    assert len([one for one in entries if "Patient/p1" in json.dumps(one["entity"])]) == 1
+    assert len(entries) == (2 if question == "_history" else 1), "what is nobody's may have one of its own"
+    left = {
+        f"{one['resource']['resourceType']}/{one['resource']['id']}"
+        for one in answer.json().get("entry", [])
+        if one.get("resource", {}).get("id")
+    } or {"Observation/o1"}
+    told = json.dumps(entries)
+    assert {one for one in left if one not in told} == set()

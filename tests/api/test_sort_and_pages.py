@@ -214,3 +214,23 @@ async def test_an_answer_longer_than_what_is_kept_goes_on_after_it(world: World,
         found = await pages(world, rx1, f"Practitioner?{sort}_count=1000")
         assert [len(page) for page in found] == [1000] * 10 + [301]
         assert len({id for page in found for id in page}) == 10_301
+
+
+@pytest.mark.parametrize(
+    "question", ["Observation?patient=p1&_sort=_id&", "Patient/p1/Observation?_sort=_id,status&"]
+)
+async def test_a_patient_who_was_found_to_be_somebody_else_is_on_no_later_page(
+    world: World, rx1: Who, rx2: Who, question: str
+) -> None:
+    await world.patient(rx1, "p1")
+    await world.patient(rx2, "p2")
+    await keep(world, rx1, [_observation("a")])
+    theirs = {"subject": {"reference": "Patient/p2"}}
+    await keep(world, rx2, [{**_observation(id), **theirs} for id in ("b", "c")])
+    first = (await world.get(f"{question}_count=1", rx1)).json()
+    assert first["total"] == 3
+    following = first["link"][1]["url"].split("/fhir/")[1]
+    assert await pages(world, rx1, following) == [["b"], ["c"]]
+    await world.patient(rx2, "p2", DAVID, birthDate="1950-01-01")
+    await world.post("Consent", a_consent("p2", **denied_to("RX1")), rx2)
+    assert await pages(world, rx1, following) == [[]]
