@@ -1,8 +1,11 @@
 """A whole node for a test: real PostgreSQL, real tokens, the application that production runs."""
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -13,6 +16,7 @@ from app.main import Services, create_app, services
 from app.settings import Settings
 from app.smart.attestation import Attestation
 from app.smart.clients import Client, ClientRegister
+from app.smart.keys import KeyStore
 from app.vocabulary import EmergencyReason, OdsCode, PurposeOfUse, ods_code
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
@@ -173,10 +177,19 @@ def denied_to(ods: OdsCode | str) -> dict[str, Any]:
     }
 
 
+@cache
+def _keys() -> TemporaryDirectory[str]:
+    made = TemporaryDirectory(prefix="candour-keys-")
+    KeyStore(Path(made.name))
+    return made
+
+
 @asynccontextmanager
 async def a_world(url: str, owner: Database, home: Path, **settings: Any) -> AsyncIterator[World]:
     """A node over the database at ``url``, reached without a network."""
     chosen = Settings(home=home, custodians="RX1,RX2", **settings)
+    # Made once for all worlds: a key takes longer to make than most tests take to run.
+    shutil.copytree(_keys().name, home / "keys", dirs_exist_ok=True)
     async with services(chosen, url) as node:
         transport = httpx.ASGITransport(app=create_app(node), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://node.test") as http:
